@@ -1,0 +1,16 @@
+"""Stage II (pre-training) and fine-tuning: ``python main.py --config FILE [--finetune_model --ckpts FILE]``."""
+from utils.command import run_command
+from utils.parser import main_arguments
+
+
+def main():
+    args = main_arguments()
+    if args.finetune_model or args.scratch_model:
+        from tools import runner_finetune as runner
+    else:
+        from tools import runner_pretrain as runner
+    runner.run(args)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,14 @@
+"""Stage I, training a 3D autoencoder: ``python main_autoencoder.py --config FILE [--val | --test --ckpts FILE]``."""
+from utils.command import run_command
+from utils.parser import autoencoder_arguments
+
+
+def main():
+    args = autoencoder_arguments()
+    from tools import runner_autoencoder as runner
+
+    runner.run(args)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,9 @@
+"""Models of ACT: the discrete autoencoders of stage I, the masked student of stage II and the classifier."""
+from models.act import ACT_PointDistillation
+from models.build import MODELS, build_model_from_cfg
+from models.classifier import PointTransformer
+from models.dvae import DiscreteVAE
+from models.prompted import ACTPromptedDiscreteVAEwithVIT
+
+__all__ = ["ACT_PointDistillation", "ACTPromptedDiscreteVAEwithVIT", "DiscreteVAE", "MODELS", "PointTransformer",
+           "build_model_from_cfg"]

@@ -1,0 +1,86 @@
+"""The fine-tuning model: the student's encoder and a classification head."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.build import MODELS
+from models.point_embed import PatchEncoder, group
+from models.student import PointEncoder, init_truncated_normal, pool
+from utils.errors import ConfigError
+
+# what trains under each transfer type beside the head; None: everything
+TRAINED = {"full": None, "linear": ("cls_token", "cls_pos"), "mlp-3": ("cls_token", "cls_pos"),
+           "side": ("cls_token", "cls_pos", "side_"), "bit-fit": ()}
+
+
+@MODELS.register
+class PointTransformer(PointEncoder):
+    """Class token ‖ max of the tokens → head (ACT, section 5).
+
+    ``transfer_type``: ``full`` trains everything; ``linear`` and ``mlp-3`` the head, the class token and its
+    position; ``side`` these and a second patch encoder whose tokens are blended in before the maximum; ``bit-fit``
+    the biases and the head. The head is one linear layer for ``linear`` and an MLP of three otherwise.
+    """
+
+    # a pretrained student lacks a head; its own parts that classification does not use may be left over
+    optional_weights = ("cls_head_finetune.", "side_")
+    unused_weights = ("dvae_tokenizer.", "ACT_decoder.", "decoder_pos_embed.", "decoder_cls_pos", "mask_token",
+                      "proj_head.", "lm_head.", "cls_head.")
+    weight_prefixes = ("ACT_encoder.", "transformer_q.")
+
+    def __init__(self, *, embed_dim=384, depth=12, num_heads=6, drop_path_rate=0.1, encoder_dims=384, cls_dim,
+                 group_size=32, num_group=64, transfer_type="full"):
+        if transfer_type not in TRAINED:
+            raise ConfigError(f"model.transfer_type '{transfer_type}' is not one of {', '.join(TRAINED)}")
+        if encoder_dims != embed_dim:
+            raise ConfigError(f"model.encoder_dims ({encoder_dims}) must equal model.embed_dim ({embed_dim})")
+        super().__init__(embed_dim=embed_dim, encoder_dims=encoder_dims, depth=depth, num_heads=num_heads,
+                         drop_path_rate=drop_path_rate)
+        self.group_size, self.num_group, self.transfer_type = group_size, num_group, transfer_type
+        self.cls_head_finetune = build_head(2 * embed_dim, cls_dim, transfer_type)
+        if transfer_type == "side":
+            self.side_encoder = PatchEncoder(encoder_dims)
+            self.side_alpha = nn.Parameter(torch.zeros(()))
+        self.apply(init_truncated_normal)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+        nn.init.trunc_normal_(self.cls_pos, std=0.02)
+        self.freeze()
+
+    def freeze(self):
+        """Leave gradients to the parameters that train under ``transfer_type``."""
+        trained = TRAINED[self.transfer_type]
+        for name, parameter in self.named_parameters():
+            bias = self.transfer_type == "bit-fit" and name.endswith(".bias")
+            parameter.requires_grad_(
+                trained is None or bias or name.startswith(("cls_head_finetune.", *trained)))
+
+    def forward(self, points, label=None):
+        """Classify clouds (B, N, 3).
+
+        Returns a dict with ``logits`` (B, classes) and, where ``label`` (B) is given, ``loss`` (cross-entropy) and
+        ``acc`` in percent.
+        """
+        logits = self.cls_head_finetune(self.forward_features(points)).float()
+        if label is None:
+            return {"logits": logits}
+        accuracy = (logits.argmax(-1) == label).float().mean() * 100
+        return {"logits": logits, "loss": F.cross_entropy(logits, label), "acc": accuracy}
+
+    def forward_features(self, points):
+        """Return the pooled features (B, 2C) of clouds (B, N, 3)."""
+        neighborhood, center = group(points, self.num_group, self.group_size)
+        x, _ = self.encode(self.tokens(neighborhood), center)
+        if self.transfer_type == "side":
+            share = self.side_alpha.sigmoid()
+            x = torch.cat([x[:, :1], share * x[:, 1:] + (1 - share) * self.side_encoder(neighborhood)], 1)
+        return pool(x)
+
+
+def build_head(width, classes, transfer_type):
+    """Return the head: one linear layer for ``linear``, else three with batch norm and dropout 0.5 between."""
+    if transfer_type == "linear":
+        return nn.Sequential(nn.Linear(width, classes))
+    return nn.Sequential(
+        nn.Linear(width, 256), nn.BatchNorm1d(256), nn.ReLU(inplace=True), nn.Dropout(0.5),
+        nn.Linear(256, 256), nn.BatchNorm1d(256), nn.ReLU(inplace=True), nn.Dropout(0.5),
+        nn.Linear(256, classes))

@@ -1,0 +1,80 @@
+"""The discrete autoencoder of stage I: Point-BERT's dVAE, and the base of ACT's."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.build import MODELS
+from models.dgcnn import DGCNN, center_graph
+from models.folding import FoldingDecoder
+from models.losses import code_kl, perplexity, reconstruction_loss
+from models.point_embed import PatchEncoder, group
+from utils.errors import ConfigError
+
+
+@MODELS.register
+class DiscreteVAE(nn.Module):
+    """Patch tokens → codes → codebook → DGCNN → FoldingNet decoder (Yu et al. 2022; ACT, section 4.1).
+
+    Keys: ``num_group`` patches of ``group_size`` points, ``num_tokens`` codes, and the widths of encoder, codes and
+    decoder.
+    """
+
+    def __init__(self, *, group_size, num_group, num_tokens, encoder_dims, tokens_dims, decoder_dims):
+        super().__init__()
+        if group_size % 4:
+            raise ConfigError(f"model.group_size is {group_size}; the decoder folds 2 × 2 points: give a multiple of 4")
+        self.group_size, self.num_group, self.num_tokens = group_size, num_group, num_tokens
+        self.encoder = PatchEncoder(encoder_dims)
+        self.dgcnn_1 = DGCNN(encoder_dims, num_tokens)
+        self.codebook = nn.Parameter(torch.randn(num_tokens, tokens_dims))
+        self.dgcnn_2 = DGCNN(tokens_dims, decoder_dims)
+        self.decoder = FoldingDecoder(decoder_dims, group_size)
+
+    def forward(self, points, temperature=1.0, kld_weight=0.0):
+        """Reconstruct ``points`` (B, N, 3) patch by patch.
+
+        In training the codes are Gumbel-softmax samples at ``temperature``; in evaluation the arg-max.
+
+        Returns a dict: ``loss`` (recon_loss + kld_weight × kld_loss), ``recon_loss``, ``kld_loss``, ``codes``
+        (B, G), ``perplexity`` of the codes in the batch, ``whole_coarse`` (B, G K/4, 3) and ``whole_fine``
+        (B, G K, 3), in the cloud's frame.
+        """
+        neighborhood, center = group(points, self.num_group, self.group_size)
+        graph = center_graph(center)
+        logits = self.code_logits(neighborhood, graph)  # B G V
+        codes = logits.detach().argmax(-1)  # B G
+        tokens = self.soft_tokens(logits, temperature) if self.training else self.codebook[codes]  # B G C
+        coarse, fine = self.decoder(self.dgcnn_2(self.transform(tokens, center), graph))
+        recon_loss = reconstruction_loss(coarse, fine, neighborhood)
+        kld_loss = code_kl(logits)
+        return {
+            "loss": recon_loss + kld_weight * kld_loss, "recon_loss": recon_loss, "kld_loss": kld_loss,
+            "codes": codes, "perplexity": perplexity(codes, self.num_tokens), "logits": logits,
+            "whole_coarse": (coarse + center.unsqueeze(2)).flatten(1, 2),
+            "whole_fine": (fine + center.unsqueeze(2)).flatten(1, 2),
+        }
+
+    def code_logits(self, neighborhood, graph):
+        """Return the logits (B, G, V) over the codes of each patch."""
+        return self.dgcnn_1(self.encoder(neighborhood), graph)
+
+    def soft_tokens(self, logits, temperature):
+        """Return the codebook's rows mixed by a Gumbel-softmax sample: (B, G, V) → (B, G, C)."""
+        return F.gumbel_softmax(logits.float(), tau=temperature, dim=-1).to(self.codebook.dtype) @ self.codebook
+
+    def transform(self, tokens, center):
+        """Place of the foundation Transformer between the codebook and ``dgcnn_2``; here there is none."""
+        return tokens
+
+    def teacher_features(self, neighborhood, center, codes="gumbel", after_dgcnn2=True):
+        """Return the distillation target (B, G, C) of patches that are already grouped.
+
+        ``codes``: ``gumbel`` samples each code from the predicted distribution (the published behaviour),
+        ``argmax`` takes the most likely. ``after_dgcnn2``: the feature after ``dgcnn_2`` (published) or before it.
+        """
+        graph = center_graph(center)
+        logits = self.code_logits(neighborhood, graph).float()
+        if codes == "gumbel":  # the arg-max under Gumbel noise is a sample of the softmax
+            logits = logits - torch.empty_like(logits).exponential_().log()
+        features = self.transform(self.codebook[logits.argmax(-1)], center)
+        return self.dgcnn_2(features, graph) if after_dgcnn2 else features

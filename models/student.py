@@ -1,0 +1,57 @@
+"""The 3D Transformer that sees the visible patches, shared by stage II and its evaluation."""
+import torch
+from torch import nn
+
+from models.layers import position_mlp
+from models.point_embed import PatchEncoder
+from models.transformer import TransformerEncoder
+
+
+class PointEncoder(nn.Module):
+    """Patches → tokens with a class token in front → Transformer → norm."""
+
+    def __init__(self, *, embed_dim, encoder_dims, depth, num_heads, drop_path_rate):
+        super().__init__()
+        self.encoder = PatchEncoder(encoder_dims)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
+        self.cls_pos = nn.Parameter(torch.empty(1, 1, embed_dim))
+        self.pos_embed = position_mlp(embed_dim)
+        self.blocks = TransformerEncoder(embed_dim, depth, num_heads, drop_path_rate)
+        self.norm = nn.LayerNorm(embed_dim)
+
+    def tokens(self, neighborhood):
+        """Return the patch tokens (B, G, C) of patches (B, G, K, 3)."""
+        return self.encoder(neighborhood)
+
+    def encode(self, tokens, center, taps=()):
+        """Return the normed class token and tokens (B, 1 + G, C), and the block outputs asked for by ``taps``."""
+        batch = len(tokens)
+        x = torch.cat([self.cls_token.expand(batch, -1, -1), tokens], 1)
+        pos = torch.cat([self.cls_pos.expand(batch, -1, -1), self.pos_embed(center)], 1)
+        x, tapped = self.blocks(x, pos, taps)
+        return self.norm(x), tapped
+
+    def features(self, neighborhood, center):
+        """Return the class token ‖ the maximum over the tokens (B, 2C), nothing masked."""
+        return pool(self.encode(self.tokens(neighborhood), center)[0])
+
+
+def pool(x):
+    """Class token ‖ maximum over the other tokens: (B, 1 + G, C) → (B, 2C)."""
+    return torch.cat([x[:, 0], x[:, 1:].max(1).values], -1)
+
+
+def init_truncated_normal(module):
+    """Initialise a module's linear layers and convolutions with a normal of 0.02 cut at 2, biases 0."""
+    if isinstance(module, (nn.Linear, nn.Conv1d)):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+
+def init_xavier(module):
+    """Initialise a module's linear layers with Xavier's uniform rule, biases 0."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

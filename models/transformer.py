@@ -1,0 +1,88 @@
+"""The one Transformer block of the code base, and the encoder and decoder stacks built of it."""
+import torch.nn.functional as F
+from torch import nn
+
+from models.layers import DropPath
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over (B, N, C)."""
+
+    def __init__(self, width, num_heads, qkv_bias=False):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
+        self.proj = nn.Linear(width, width)
+
+    def forward(self, x):
+        batch, length, width = x.shape
+        qkv = self.qkv(x).view(batch, length, 3, self.num_heads, -1)
+        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B H N C/H
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(batch, length, width))
+
+
+class Mlp(nn.Module):
+    """The two-layer perceptron of a block."""
+
+    def __init__(self, width, hidden):
+        super().__init__()
+        self.fc1 = nn.Linear(width, hidden)
+        self.fc2 = nn.Linear(hidden, width)
+
+    def forward(self, x):
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class Block(nn.Module):
+    """A pre-norm Transformer block, MLP ratio 4, no bias on query, key and value."""
+
+    def __init__(self, width, num_heads, drop_path=0.0):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attn = Attention(width, num_heads)
+        self.drop_path = DropPath(drop_path)
+        self.norm2 = nn.LayerNorm(width)
+        self.mlp = Mlp(width, 4 * width)
+
+    def forward(self, x):
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+def build_blocks(width, depth, num_heads, drop_path_rate):
+    """Return ``depth`` blocks whose drop-path rate rises linearly from 0 to ``drop_path_rate``."""
+    rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
+    return nn.ModuleList(Block(width, num_heads, rate) for rate in rates)
+
+
+class TransformerEncoder(nn.Module):
+    """A stack of blocks; the position embedding is added before every block."""
+
+    def __init__(self, width, depth, num_heads, drop_path_rate):
+        super().__init__()
+        self.blocks = build_blocks(width, depth, num_heads, drop_path_rate)
+
+    def forward(self, x, pos, taps=()):
+        """Return the last block's output (B, N, C) and, by index, the outputs of the blocks in ``taps``."""
+        tapped = {}
+        for index, block in enumerate(self.blocks):
+            x = block(x + pos)
+            if index in taps:
+                tapped[index] = x
+        return x, tapped
+
+
+class TransformerDecoder(nn.Module):
+    """The student's decoder: blocks over all tokens, then the norm of the tokens that are asked for."""
+
+    def __init__(self, width, depth, num_heads, drop_path_rate):
+        super().__init__()
+        self.blocks = build_blocks(width, depth, num_heads, drop_path_rate)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x, pos, last):
+        """Return the normed last ``last`` tokens (B, last, C)."""
+        for block in self.blocks:
+            x = block(x + pos)
+        return self.norm(x[:, -last:])

@@ -1,0 +1,186 @@
+"""What the published code computes, case by case. Tolerances hold across machines and are never to be loosened.
+
+Every ``.npz`` in the folder that the environment variable ``PARITY_DIR`` names (default: tests/data/parity) is a
+case; a kind that is not known here fails.
+"""
+import json
+import os
+import pathlib
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from easydict import EasyDict
+from parity_recipe import cloud, fill, load_case
+
+from models import build_model_from_cfg
+from models.point_embed import group
+from tools.builder import build_optimizer, build_scheduler, cosine_ramp
+from utils.config import load_config
+
+HERE = pathlib.Path(__file__).parent
+ROOT = HERE.parent
+CASES = pathlib.Path(os.environ.get("PARITY_DIR", HERE / "data" / "parity"))
+DATA = HERE / "data" / "parity"
+
+
+def close(actual, expected, tolerance=1e-4):
+    """Assert equality within ``tolerance`` of the expected array's largest magnitude."""
+    actual = torch.as_tensor(actual).detach().numpy()
+    assert actual.shape == expected.shape
+    assert np.abs(actual - expected).max() <= tolerance * np.abs(expected).max()
+
+
+def same(actual, expected):
+    """Assert equality in at least 99.5 % of places."""
+    actual = actual.numpy()
+    assert actual.shape == expected.shape
+    assert (actual == expected).mean() >= 0.995
+
+
+def gradients(model, loss, arrays):
+    """Assert the gradient norm of every parameter that the case lists."""
+    loss.backward()
+    expected = {key.removeprefix("grad_norm/"): value for key, value in arrays.items() if key.startswith("grad_norm/")}
+    assert expected
+    parameters = dict(model.named_parameters())
+    for name, value in expected.items():
+        assert parameters[name].grad is not None, name
+        assert parameters[name].grad.norm().item() == pytest.approx(float(value), rel=2e-3), name
+
+
+def check_dvae(meta, arrays, monkeypatch):
+    model = fill(build_model_from_cfg(EasyDict(meta["config"]))).eval()
+    points = cloud(meta["seed"], meta["batch"], meta["points"])
+    neighborhood, center = group(points, model.num_group, model.group_size)
+    with torch.no_grad():
+        out = model(points)
+        close(out["recon_loss"], arrays["eval_recon_loss"])
+        close(out["kld_loss"], arrays["eval_kld_loss"])
+        same(out["codes"], arrays["codes"])
+        close(out["whole_fine"], arrays["whole_fine"])
+        close(model.teacher_features(neighborhood, center, "argmax"), arrays["teacher_feature"])
+        if "teacher_feature_before_dgcnn2" in arrays:
+            before = model.teacher_features(neighborhood, center, "argmax", after_dgcnn2=False)
+            close(before, arrays["teacher_feature_before_dgcnn2"])
+        if "logits_slice" in arrays:
+            rows, columns = arrays["logits_slice"].shape[1:]
+            close(out["logits"][:, :rows, :columns], arrays["logits_slice"])
+        if "logits" in arrays:
+            close(neighborhood, arrays["neighborhood"])
+            close(center, arrays["center"])
+            close(out["logits"], arrays["logits"])
+            close(out["whole_coarse"], arrays["whole_coarse"])
+    if "train_recon_loss" in arrays:
+        check_dvae_training(model, points, meta, arrays, monkeypatch)
+
+
+def check_dvae_training(model, points, meta, arrays, monkeypatch):
+    monkeypatch.setattr(F, "gumbel_softmax", lambda logits, tau, dim: F.softmax(logits / tau, dim))
+    model.train()
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    out = model(points, meta["tau"], meta["kld_weight"])
+    close(out["recon_loss"], arrays["train_recon_loss"])
+    close(out["kld_loss"], arrays["train_kld_loss"])
+    close(out["logits"].mean(), arrays["train_logits_mean"])
+    _, center = group(points, model.num_group, model.group_size)
+    fine = out["whole_fine"].unflatten(1, (model.num_group, -1)) - center.unsqueeze(2)
+    close(fine.abs().mean(), arrays["train_fine_mean_abs"])
+    gradients(model, out["loss"], arrays)
+
+
+def check_distill(meta, arrays, monkeypatch):
+    with pytest.warns(UserWarning, match="untrained"):
+        model = build_model_from_cfg(EasyDict(meta["config"]))
+    fill(model, "dvae_tokenizer.").eval()
+    out = model(cloud(meta["seed"], meta["batch"], meta["points"]), mask=torch.from_numpy(arrays["mask"]))
+    close(out["loss"], arrays["eval_loss"])
+    close(out["encoder_visible"], arrays["encoder_visible"])
+    gradients(model, out["loss"], arrays)
+
+
+def check_classify(meta, arrays, monkeypatch):
+    model = fill(build_model_from_cfg(EasyDict(meta["config"]))).eval()
+    points = cloud(meta["seed"], meta["batch"], meta["points"])
+    out = model(points, torch.from_numpy(arrays["label"]))
+    close(out["logits"], arrays["logits"])
+    close(out["loss"], arrays["loss"])
+    close(out["acc"], arrays["acc"])
+    if "trainable" in meta:
+        assert {name for name, p in model.named_parameters() if p.requires_grad} == set(meta["trainable"])
+    gradients(model, out["loss"], arrays)
+
+
+KINDS = {"dvae": check_dvae, "distill": check_distill, "classify": check_classify}
+
+
+@pytest.mark.parametrize("path", sorted(CASES.glob("*.npz")), ids=lambda path: path.stem)
+def test_case(path, monkeypatch):
+    meta, arrays = load_case(path)
+    assert meta["kind"] in KINDS, f"{path}: kind '{meta['kind']}' is not known"
+    KINDS[meta["kind"]](meta, arrays, monkeypatch)
+
+
+def test_there_are_cases():
+    assert list(CASES.glob("*.npz"))
+
+
+CONFIGS = {
+    "DiscreteVAE (pointbert_dvae.yaml)": "autoencoder/pointbert_dvae",
+    "ACTPromptedDiscreteVAEwithVIT (act_dvae_with_pretrained_transformer.yaml)":
+        "autoencoder/act_dvae_with_pretrained_transformer",
+    "ACT_PointDistillation (pretrain_act_distill.yaml)": "pretrain/pretrain_act_distill",
+    "PointTransformer (finetune_modelnet.yaml)": "finetune_classification/full/finetune_modelnet",
+    "PointTransformer (finetune_modelnet_linear.yaml)": "finetune_classification/linear/finetune_modelnet_linear",
+    "PointTransformer (finetune_modelnet_mlp3.yaml)": "finetune_classification/mlp3/finetune_modelnet_mlp3",
+}
+
+
+@pytest.mark.filterwarnings("ignore:model.dvae_config.ckpt")
+@pytest.mark.parametrize("name", CONFIGS)
+def test_state_dict_of_the_published_config(name):
+    config = load_config(ROOT / "cfgs" / f"{CONFIGS[name]}.yaml").model
+    for section in (config, config.get("dvae_config", {})):
+        if "visual_embed_pretrained" in section:
+            section.visual_embed_pretrained = False
+        section.pop("ckpt", None)
+    with torch.device("meta") if "Distill" not in name else torch.device("cpu"):
+        model = build_model_from_cfg(config)
+    published = json.loads((DATA / "state_dicts.json").read_text())
+    expected = {key: value if isinstance(value, dict) else {"shape": value[0], "dtype": value[1]}
+                for key, value in published["state_dict"][name].items()}
+    own = {key: [list(value.shape), str(value.dtype).removeprefix("torch.")]
+           for key, value in model.state_dict().items()}
+    assert own == {key: [value["shape"], value["dtype"]] for key, value in expected.items()}
+    trained = published["trainable"].get(name, published["trainable"].get(name.split(" ")[0]))
+    if trained is not None:
+        assert {key for key, p in model.named_parameters() if p.requires_grad} == set(trained)
+
+
+SCHEDULES = json.loads((DATA / "schedules.json").read_text())
+RATES = {"lr_stage1": (5e-4, 300, {}), "lr_pretrain": (1e-3, 300, {}), "lr_fewshot": (5e-4, 150, {}),
+         "lr_segmentation": (2e-4, 60, {"lr_min": 1e-6})}
+
+
+@pytest.mark.parametrize("name", RATES)
+def test_learning_rates(name):
+    rate, epochs, extra = RATES[name]
+    optimizer = build_optimizer(EasyDict(type="AdamW", kwargs={"lr": rate, "weight_decay": 0.05}),
+                                torch.nn.Linear(1, 1))
+    config = EasyDict(type="CosLR", kwargs={"epochs": epochs, "initial_epochs": 10, **extra})
+    scheduler = build_scheduler(config, optimizer)
+    rates = []
+    for epoch in range(len(SCHEDULES[name])):
+        rates.append(optimizer.param_groups[0]["lr"])
+        scheduler.step(epoch)
+    assert rates == pytest.approx(SCHEDULES[name], rel=1e-6)
+
+
+@pytest.mark.parametrize(("name", "section"), [("temperature", "temp"), ("kld_weight", "kldweight")])
+def test_ramps_of_stage_one(name, section):
+    config = load_config(ROOT / "cfgs/autoencoder/act_dvae_with_pretrained_transformer.yaml")[section]
+    values = [cosine_ramp(config, iteration) for iteration in SCHEDULES["iteration"]]
+    assert values == pytest.approx(SCHEDULES[name], rel=1e-6, abs=1e-12)

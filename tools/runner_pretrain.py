@@ -1,0 +1,54 @@
+"""Stage II: masked distillation, watched by a linear SVM on the frozen student's features."""
+from models import build_model_from_cfg
+from tools import trainer
+from tools.builder import build_dataset, build_loader
+from tools.experiment import open_experiment, summarize
+from tools.probe import extract_features, linear_svm
+from utils.checkpoint import load_model, read_weights
+
+
+class Pretraining:
+    """The task of stage II."""
+
+    metric = "SVM"
+
+    def __init__(self, experiment):
+        self.experiment = experiment
+        config = experiment.config
+        self.model = build_model_from_cfg(config.model)
+        if experiment.args.start_ckpts:
+            path = experiment.args.start_ckpts
+            experiment.log.info(load_model(self.model, read_weights(path), path))
+        self.model.to(experiment.device)
+        self.datasets = {split: build_dataset(experiment, split) for split in ("train", "extra_train", "val")}
+        self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
+        self.augment = trainer_transform(config)
+        probed = [self.datasets[split] for split in ("extra_train", "val")]
+        self.probe_loaders = [build_loader(experiment, data, 2 * config.total_bs) for data in probed if data]
+
+    def losses(self, batch, iteration):
+        points, _ = batch
+        return self.model(self.augment(points))
+
+    def evaluate(self, epoch):
+        """Return the accuracy of a linear SVM, or None unless the config has ``extra_train`` and ``val``."""
+        if len(self.probe_loaders) < 2:
+            return None
+        train, test = (extract_features(self.model, loader, self.experiment.device) for loader in self.probe_loaders)
+        return {"SVM": linear_svm(train, test, self.experiment.args.seed)}
+
+
+def trainer_transform(config):
+    """Stage II trains on scaled and shifted clouds."""
+    from datasets.transforms import build_transform
+
+    return build_transform(["ScaleAndTranslate"])
+
+
+def run(args):
+    """Pre-train a student as ``args`` say."""
+    experiment = open_experiment(args)
+    task = Pretraining(experiment)
+    summarize(experiment, task.model, {split: data for split, data in task.datasets.items() if data is not None})
+    trainer.fit(experiment, task)
+    experiment.close()

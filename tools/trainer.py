@@ -1,0 +1,171 @@
+"""The only epoch loop. A task says what one step and one evaluation are; nothing here knows which task it is.
+
+A task has ``model``; ``loader``, of training batches; ``losses(batch, iteration)`` → a dict with ``loss`` and
+scalars to report; ``evaluate(epoch)`` → a dict of metrics, or None where the config gives no data for it; and
+``metric``, the name in that dict by which the best epoch is chosen.
+"""
+import dataclasses
+
+import torch
+from tqdm import tqdm
+
+from tools.builder import build_optimizer, build_scheduler, set_epoch
+from utils import checkpoint
+from utils.errors import CheckpointError, NonFiniteLossError
+from utils.metrics import better
+
+
+@dataclasses.dataclass
+class Progress:
+    """How far a training is: the next epoch, steps done, last and best metrics."""
+
+    epoch: int = 0
+    iteration: int = 0
+    metrics: dict = dataclasses.field(default_factory=dict)
+    best: dict = dataclasses.field(default_factory=dict)
+
+
+class Trainer:
+    """Model, optimizer, schedule and progress of one training."""
+
+    def __init__(self, experiment, task):
+        self.experiment, self.task, self.model = experiment, task, task.model
+        config = experiment.config
+        self.optimizer = build_optimizer(config.optimizer, self.model)
+        self.scheduler = build_scheduler(config.scheduler, self.optimizer)
+        self.scaler = torch.amp.GradScaler(experiment.device.type, enabled=experiment.args.amp == "fp16")
+        self.progress = Progress()
+        if experiment.args.resume:
+            self.resume()
+        if experiment.args.compile:
+            self.model.compile()
+
+    def fit(self):
+        """Train from the current epoch to ``max_epoch``, which is included, as published."""
+        if self.progress.epoch == 0:
+            self.evaluate(-1, "Before training")
+        last = self.experiment.config.max_epoch
+        for epoch in range(self.progress.epoch, last + 1):
+            self.train_epoch(epoch, last)
+            self.scheduler.step(epoch)
+            self.progress.epoch = epoch + 1
+            is_best = False
+            if epoch == last or (epoch and epoch % self.experiment.args.val_freq == 0):
+                is_best = self.evaluate(epoch, f"Epoch {epoch}/{last}")
+            self.save("ckpt-last.pth")
+            if is_best:
+                self.save("ckpt-best.pth")
+        return self.progress
+
+    def train_epoch(self, epoch, last):
+        """One pass over the training data."""
+        task, device = self.task, self.experiment.device
+        set_epoch(task.loader, epoch, self.experiment.args.seed)
+        self.model.train()
+        means = Means()
+        rate = self.optimizer.param_groups[0]["lr"]
+        every = self.experiment.config.step_per_update
+        with tqdm(task.loader, f"Epoch {epoch}/{last}", unit="batch", leave=False, dynamic_ncols=True) as bar:
+            for index, batch in enumerate(bar):
+                batch = [part.to(device, non_blocking=True) for part in batch]
+                with self.experiment.autocast():
+                    losses = task.losses(batch, self.progress.iteration)
+                self.check_finite(losses["loss"], batch, epoch)
+                self.scaler.scale(losses["loss"] / every).backward()
+                if (index + 1) % every == 0 or index + 1 == len(task.loader):
+                    self.update()
+                self.progress.iteration += 1
+                means.add(losses, len(batch[0]))
+                bar.set_postfix(loss=f"{losses['loss'].item():.4f}")
+            speed = bar.format_dict["n"] / max(bar.format_dict["elapsed"], 1e-9) * task.loader.batch_size
+        values = means.values()
+        self.experiment.log.info("Epoch %d/%d  %s  lr %.2e  %.0f clouds/s", epoch, last,
+                                 "  ".join(f"{name} {value:.5g}" for name, value in values.items()), rate, speed)
+        for name, value in {**values, "lr": rate}.items():
+            self.experiment.board.add_scalar(f"train/{name}", value, epoch)
+
+    def update(self):
+        """Clip the gradients and take one optimizer step."""
+        limit = self.experiment.config.get("grad_norm_clip")
+        if limit:
+            self.scaler.unscale_(self.optimizer)
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def evaluate(self, epoch, title):
+        """Evaluate, report, and return whether the result is the best so far."""
+        self.model.eval()
+        with torch.inference_mode(), self.experiment.autocast():
+            metrics = self.task.evaluate(epoch)
+        if metrics is None:
+            return False
+        self.experiment.log.info("%s  %s", title, "  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
+        for name, value in metrics.items():
+            self.experiment.board.add_scalar(f"val/{name}", value, max(epoch, 0))
+        if epoch < 0:
+            return False
+        self.progress.metrics = metrics
+        name, best = self.task.metric, self.progress.best
+        if best and not better(name, metrics[name], best[name]):
+            return False
+        self.progress.best = metrics
+        return True
+
+    def check_finite(self, loss, batch, epoch):
+        """Stop where the loss is NaN or infinite, after saving the batch and the weights that gave it."""
+        if torch.isfinite(loss):
+            return
+        path = self.experiment.folder / "nonfinite-step.pth"
+        checkpoint.save({"batch": [part.cpu() for part in batch], "base_model": self.model.state_dict(),
+                         "epoch": epoch, "iteration": self.progress.iteration, "loss": loss.detach().cpu()}, path)
+        raise NonFiniteLossError(f"the loss is {loss.item()} in epoch {epoch}, step {self.progress.iteration}; its "
+                                 f"batch and weights are in {path}. Lower optimizer.kwargs.lr or look at that data")
+
+    def save(self, name):
+        """Write a checkpoint into the experiment's folder."""
+        progress = self.progress
+        checkpoint.save({
+            "base_model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
+            "epoch": progress.epoch - 1, "metrics": progress.metrics, "best_metrics": progress.best,
+            "iteration": progress.iteration, "scaler": self.scaler.state_dict(),
+            "random_state": checkpoint.random_state(),
+        }, self.experiment.folder / name)
+
+    def resume(self):
+        """Take up the training that ``ckpt-last.pth`` holds."""
+        path = self.experiment.folder / "ckpt-last.pth"
+        state = checkpoint.read(path)
+        if not isinstance(state, dict) or "base_model" not in state or "optimizer" not in state:
+            raise CheckpointError(f"checkpoint {path} holds no training to resume; give it as --start_ckpts")
+        checkpoint.load_model(self.model, state["base_model"], path)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scheduler.step(state["epoch"])
+        self.progress = Progress(state["epoch"] + 1, state.get("iteration", 0), state["metrics"],
+                                 state["best_metrics"])
+        if "random_state" in state:
+            self.scaler.load_state_dict(state["scaler"])
+            checkpoint.set_random_state(state["random_state"])
+        self.experiment.log.info("Resuming after epoch %d of %s", state["epoch"], path)
+
+
+class Means:
+    """Means over an epoch of the scalars that a step reports, weighted by batch size; summed on the device."""
+
+    def __init__(self):
+        self.sums, self.count = {}, 0
+
+    def add(self, values, weight):
+        self.count += weight
+        for name, value in values.items():
+            if not isinstance(value, torch.Tensor) or value.dim() == 0:
+                self.sums[name] = self.sums.get(name, 0) + torch.as_tensor(value).detach() * weight
+
+    def values(self):
+        return {name: (total / self.count).item() for name, total in self.sums.items()}
+
+
+def fit(experiment, task):
+    """Train ``task`` in ``experiment``; returns its Progress, with the best metrics."""
+    return Trainer(experiment, task).fit()

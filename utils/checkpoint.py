@@ -1,0 +1,125 @@
+"""The one reader and writer of checkpoints."""
+import os
+import pathlib
+import pickle
+import random
+import zipfile
+
+import numpy as np
+import torch
+
+from utils.errors import CheckpointError
+
+# a checkpoint of the published code may hold numpy scalars among its metrics
+NUMPY_SCALARS = [np.dtype, np._core.multiarray.scalar, np.float64, np.float32, np.int64,
+                 type(np.dtype(np.float64)), type(np.dtype(np.float32)), type(np.dtype(np.int64))]
+
+
+def save(checkpoint, path):
+    """Write ``checkpoint`` to ``path`` by way of a temporary file, so that no half-written file bears the name."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read(path):
+    """Return what the checkpoint file ``path`` holds, on the CPU; no code in it is run.
+
+    Raises CheckpointError where the file is missing, damaged, or holds anything but tensors and plain values.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"checkpoint {path} does not exist")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        with torch.serialization.safe_globals(NUMPY_SCALARS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OSError, KeyError,
+            _safetensor_error()) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise CheckpointError(f"checkpoint {path} is damaged or not a checkpoint: {reason}") from error
+
+
+def _safetensor_error():
+    from safetensors import SafetensorError
+
+    return SafetensorError
+
+
+def read_weights(path):
+    """Return the state dict in the file ``path``: its ``base_model`` (or like entry) without ``module.`` prefixes."""
+    content = read(path)
+    for key in ("base_model", "model_state_dict", "model", "state_dict"):
+        if isinstance(content, dict) and isinstance(content.get(key), dict):
+            content = content[key]
+            break
+    if not isinstance(content, dict) or not any(isinstance(value, torch.Tensor) for value in content.values()):
+        raise CheckpointError(f"checkpoint {path} holds no model weights")
+    return {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+
+
+def load_model(model, weights, path):
+    """Load ``weights`` (a state dict) into ``model`` and return a one-line report.
+
+    A model may say by attributes which prefixes a weight's name may bear (``weight_prefixes``), which of its own
+    weights may be missing (``optional_weights``) and which others may be left over (``unused_weights``). Anything
+    else that is missing, left over or of another shape is a CheckpointError with the counts; ``path`` names the file
+    in it.
+    """
+    weights = _strip(weights, getattr(model, "weight_prefixes", ()))
+    own = model.state_dict()
+    optional = tuple(getattr(model, "optional_weights", ()))
+    unused = tuple(getattr(model, "unused_weights", ()))
+    fits = {key: value for key, value in weights.items() if key in own and value.shape == own[key].shape}
+    shapes = [key for key in weights if key in own and key not in fits]
+    missing = [key for key in own if key not in weights]
+    unexpected = [key for key in weights if key not in own]
+    wrong = ([key for key in shapes if not key.startswith(optional)]
+             + [key for key in missing if not key.startswith(optional)]
+             + [key for key in unexpected if not key.startswith(unused)])
+    counts = (f"{len(fits)} of {len(own)} weights match, {len(missing)} missing, {len(unexpected)} unexpected, "
+              f"{len(shapes)} of another shape")
+    if wrong:
+        raise CheckpointError(f"checkpoint {path} is not of this {type(model).__name__}: {counts}; "
+                              f"for example '{wrong[0]}'")
+    model.load_state_dict(fits, strict=False)
+    return f"{path}: {counts}"
+
+
+def _strip(weights, prefixes):
+    """Remove the first of ``prefixes`` that names bear; weights that bear it take precedence over those that don't."""
+    for prefix in prefixes:
+        if any(key.startswith(prefix) for key in weights):
+            inner = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+            return {key: value for key, value in weights.items() if not key.startswith(prefix)} | inner
+    return weights
+
+
+def random_state():
+    """Return the state of every random generator, for exact resuming."""
+    version, keys, position, has_gauss, cached = np.random.get_state()
+    python = random.getstate()
+    return {"torch": torch.get_rng_state(), "numpy": [version, torch.from_numpy(keys.astype(np.int64)), position,
+            has_gauss, cached], "python": [python[0], list(python[1]), python[2]],
+            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def set_random_state(state):
+    """Put back what ``random_state`` returned."""
+    torch.set_rng_state(state["torch"])
+    version, keys, *rest = state["numpy"]
+    np.random.set_state((version, keys.numpy().astype(np.uint32), *rest))
+    version, internal, gauss = state["python"]
+    random.setstate((version, tuple(internal), gauss))
+    if state["cuda"] and torch.cuda.is_available():
+        torch.cuda.set_rng_state_all(state["cuda"])

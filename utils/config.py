@@ -1,0 +1,155 @@
+"""YAML files → one EasyDict: includes, overrides from the command line, strict keys."""
+import pathlib
+import re
+
+import yaml
+from easydict import EasyDict
+
+from utils.errors import ConfigError
+from utils.registry import nearest
+
+# the sections of a file; dataset.<split> and model are checked by the classes that are built of them
+SECTIONS = {
+    "optimizer": {"type": None, "kwargs": {"lr": None, "weight_decay": None, "betas": None, "eps": None}},
+    "scheduler": {"type": None, "kwargs": {"epochs": None, "initial_epochs": None, "lr_min": None}},
+    "dataset": {split: {"_base_": None, "others": None} for split in ("train", "val", "test", "extra_train")},
+    "model": None,
+    "temp": {"start": None, "target": None, "ntime": None},
+    "kldweight": {"start": None, "target": None, "ntime": None, "offset": None},
+    "total_bs": None, "step_per_update": None, "max_epoch": None, "grad_norm_clip": None,
+    "consider_metric": None, "npoints": None,
+}
+DEFAULTS = {"step_per_update": 1}
+REQUIRED = ("optimizer.type", "optimizer.kwargs.lr", "scheduler.type", "scheduler.kwargs.epochs", "dataset.train._base_",
+            "model.NAME", "total_bs", "max_epoch")
+
+
+class Loader(yaml.SafeLoader):
+    """YAML 1.1 with numbers such as ``5e-4`` read as numbers, and a key given twice refused."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is given twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep)
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789."))
+
+
+def load_config(path, overrides=()):
+    """Read the config file ``path``, apply ``key.path=value`` overrides and check the keys.
+
+    A top-level ``_base_`` names a file to start from; ``_base_`` inside a dataset split names the file of that data
+    set. Raises ConfigError naming the file, the key and the nearest valid one.
+    """
+    config = _read(pathlib.Path(path))
+    for override in overrides:
+        _override(config, override)
+    try:
+        for key, value in DEFAULTS.items():
+            config.setdefault(key, value)
+        _check(config, SECTIONS, "")
+        _require(config)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
+    return EasyDict(config)
+
+
+def _read(path, ancestors=()):
+    if path in ancestors:
+        raise ConfigError(f"{path}: _base_ leads back to the file itself")
+    try:
+        config = yaml.load(path.read_text(), Loader)  # noqa: S506 - a SafeLoader
+    except OSError as error:
+        raise ConfigError(f"config file {path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"config file {path} is not text") from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(config, dict):
+        raise ConfigError(f"{path} holds no keys")
+    config = _include(config, path, (*ancestors, path))
+    base = config.pop("_base_", None)
+    if isinstance(base, str):
+        config = _merge(_read(_resolve(base, path), (*ancestors, path)), config)
+    return config
+
+
+def _include(config, path, ancestors):
+    """Replace the file names under nested ``_base_`` keys by what the files hold."""
+    for key, value in config.items():
+        if isinstance(value, dict):
+            if isinstance(value.get("_base_"), str):
+                value["_base_"] = _read(_resolve(value["_base_"], path), ancestors)
+            _include(value, path, ancestors)
+        elif isinstance(key, str) and "." in key:
+            raise ConfigError(f"{path}: key '{key}' holds a dot; nest the keys instead")
+    return config
+
+
+def _resolve(name, path):
+    """An included file stands relative to the working directory, as published, or to the file that names it."""
+    for candidate in (pathlib.Path(name), path.parent / name, pathlib.Path(__file__).parent.parent / name):
+        if candidate.is_file():
+            return candidate
+    raise ConfigError(f"{path}: _base_ names {name}, which does not exist")
+
+
+def _merge(base, own):
+    """Return ``base`` with the keys of ``own`` over it, section by section."""
+    merged = dict(base)
+    for key, value in own.items():
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _merge(merged[key], value) if both else value
+    return merged
+
+
+def _override(config, text):
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {text}: write it as key.path=value")
+    try:
+        value = yaml.load(value, Loader)  # noqa: S506 - a SafeLoader
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text}: the value is not valid YAML") from error
+    *sections, last = key.split(".")
+    for section in sections:
+        config = config.setdefault(section, {})
+        if not isinstance(config, dict):
+            raise ConfigError(f"--set {text}: '{section}' is a value, not a section")
+    config[last] = value
+
+
+def _check(config, known, prefix):
+    for key, value in config.items():
+        if key not in known:
+            raise ConfigError(f"unknown key '{prefix}{key}'{nearest(key, known)}")
+        if known[key] is not None:
+            if not isinstance(value, dict):
+                raise ConfigError(f"key '{prefix}{key}' must be a section of {', '.join(known[key])}")
+            _check(value, known[key], f"{prefix}{key}.")
+
+
+def _require(config):
+    for path in REQUIRED:
+        section = config
+        for key in path.split("."):
+            if not isinstance(section, dict) or key not in section:
+                raise ConfigError(f"key '{path}' is missing")
+            section = section[key]
+
+
+def plain(config):
+    """Return ``config`` as plain dicts and lists, for writing."""
+    if isinstance(config, dict):
+        return {key: plain(value) for key, value in config.items()}
+    return [plain(value) for value in config] if isinstance(config, (list, tuple)) else config
+
+
+def save_config(config, path):
+    """Write the resolved ``config`` to ``path`` as YAML."""
+    pathlib.Path(path).write_text(yaml.safe_dump(plain(config), sort_keys=False))

@@ -1,0 +1,33 @@
+"""Errors that are shown to people: one line that names the file, key or shape and says what to do."""
+
+
+class UserError(Exception):
+    """A mistake in what the user gave; printed as one line, never with a traceback."""
+
+
+class ConfigError(UserError):
+    """A configuration key, value or combination of arguments that cannot be used."""
+
+
+class DataError(UserError):
+    """A data file or folder that is missing, damaged or of another form than announced."""
+
+
+class CheckpointError(UserError):
+    """A checkpoint that cannot be read or does not belong to the model."""
+
+
+class NonFiniteLossError(UserError):
+    """A training step whose loss is NaN or infinite."""
+
+
+def one_line(error):
+    """Return what ``error`` says as one line.
+
+    A data-loading worker hands its exception over as text, with the traceback in front; the last line of that
+    text is the message itself.
+    """
+    text = str(error).strip()
+    if "Original Traceback" in text:
+        text = text.rsplit("\n", 1)[-1].split(": ", 1)[-1]
+    return " ".join(text.split())

@@ -1,0 +1,20 @@
+"""The log of a run: one readable line an event, on the screen and in a file."""
+import logging
+import sys
+
+
+def open_log(path, resumed=False):
+    """Return a logger that writes to the screen and to the file ``path``; a resumed run's file is added to."""
+    logger = logging.getLogger("act")
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    for handler in list(logger.handlers):
+        handler.close()
+        logger.removeHandler(handler)
+    screen = logging.StreamHandler(sys.stdout)
+    screen.setFormatter(logging.Formatter("%(message)s"))
+    file = logging.FileHandler(path, mode="a" if resumed else "w")
+    file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
+    logger.addHandler(screen)
+    logger.addHandler(file)
+    return logger

@@ -1,0 +1,82 @@
+"""Command lines of main.py and main_autoencoder.py. torch is not imported here, so that ``--help`` is quick."""
+import argparse
+import os
+import pathlib
+
+from utils.errors import ConfigError
+
+
+def autoencoder_arguments(argv=None):
+    """Parse the command line of stage I; contradictory flags are a ConfigError."""
+    parser = _common("Stage I: tune a foundation Transformer into a discrete 3D autoencoder.")
+    parser.add_argument("--val", action="store_true", help="evaluate --ckpts and stop")
+    parser.add_argument("--test", action="store_true", help="draw reconstructions by --ckpts and stop")
+    args = parser.parse_args(argv)
+    _refuse_together(args, "val", "test")
+    if (args.val or args.test) and not args.ckpts:
+        raise ConfigError(f"--{'val' if args.val else 'test'} needs --ckpts, the checkpoint to use")
+    if args.ckpts and not (args.val or args.test):
+        raise ConfigError("--ckpts is for --val and --test; to train from it give --start_ckpts")
+    return _finish(args)
+
+
+def main_arguments(argv=None):
+    """Parse the command line of stage II and fine-tuning; contradictory flags are a ConfigError."""
+    parser = _common("Stage II (pre-training by masked distillation) and fine-tuning for classification.")
+    parser.add_argument("--finetune_model", action="store_true", help="fine-tune the student in --ckpts")
+    parser.add_argument("--scratch_model", action="store_true", help="train the same classifier from scratch")
+    args = parser.parse_args(argv)
+    _refuse_together(args, "finetune_model", "scratch_model")
+    if args.finetune_model and not (args.ckpts or args.resume):
+        raise ConfigError("--finetune_model needs --ckpts, a stage-II checkpoint")
+    if args.ckpts and not args.finetune_model:
+        raise ConfigError("--ckpts is for --finetune_model; to continue pre-training from it give --start_ckpts")
+    return _finish(args)
+
+
+def _common(description):
+    parser = argparse.ArgumentParser(description=description)
+    add = parser.add_argument
+    add("--config", required=True, metavar="FILE", help="YAML config file")
+    add("--exp_name", default="default", metavar="NAME", help="name of the experiment's folder")
+    add("--work_dir", default="work_dirs", metavar="DIR", help="where experiment folders are made")
+    add("--set", action="append", nargs="+", default=[], metavar="KEY=VALUE",
+        help="override config values, as in --set model.depth=6 total_bs=16")
+    add("--ckpts", metavar="FILE", help="checkpoint to evaluate or to fine-tune")
+    add("--start_ckpts", metavar="FILE", help="checkpoint whose weights training starts from")
+    add("--resume", action="store_true", help="go on from ckpt-last.pth of the experiment's folder")
+    add("--val_freq", type=_positive, default=1, metavar="N", help="evaluate every N epochs")
+    add("--seed", type=int, default=0, metavar="N", help="seed of every random generator")
+    add("--deterministic", action="store_true", help="deterministic kernels, at some cost in speed")
+    add("--num_workers", type=_natural, default=min(8, (os.cpu_count() or 1) // 2), metavar="N",
+        help="processes that load data (0: the main process)")
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 …")
+    add("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision (fp16 on GPUs alone)")
+    add("--compile", action="store_true", help="compile the model with torch.compile")
+    return parser
+
+
+def _finish(args):
+    _refuse_together(args, "resume", "start_ckpts")
+    _refuse_together(args, "ckpts", "start_ckpts")
+    args.set = [text for group in args.set for text in group]
+    config = pathlib.Path(args.config)
+    args.folder = pathlib.Path(args.work_dir) / config.stem / config.resolve().parent.name / args.exp_name
+    return args
+
+
+def _refuse_together(args, one, other):
+    if getattr(args, one) and getattr(args, other):
+        raise ConfigError(f"--{one} and --{other} contradict each other: give one of them")
+
+
+def _positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
+    return int(text)
+
+
+def _natural(text):
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 0")
+    return int(text)
