@@ -54,7 +54,7 @@ def open_experiment(args):
         folder.mkdir(parents=True, exist_ok=True)
         save_config(config, folder / "config.yaml")
         board = tensorboardX.SummaryWriter(str(folder.parent / "TFBoard" / folder.name))
-        log = open_log(folder / "log.txt", resumed=args.resume)
+        log = open_log(folder / "log.txt")
     except OSError as error:
         raise UserError(f"the experiment's folder {folder} cannot be written: {error.strerror}") from error
     return Experiment(args, config, device, folder, log, board)

@@ -3,8 +3,8 @@ import logging
 import sys
 
 
-def open_log(path, resumed=False):
-    """Return a logger that writes to the screen and to the file ``path``; a resumed run's file is added to."""
+def open_log(path):
+    """Return a logger that writes to the screen and adds to the file ``path``."""
     logger = logging.getLogger("act")
     logger.setLevel(logging.INFO)
     logger.propagate = False
@@ -13,7 +13,7 @@ def open_log(path, resumed=False):
         logger.removeHandler(handler)
     screen = logging.StreamHandler(sys.stdout)
     screen.setFormatter(logging.Formatter("%(message)s"))
-    file = logging.FileHandler(path, mode="a" if resumed else "w")
+    file = logging.FileHandler(path)
     file.setFormatter(logging.Formatter("%(asctime)s %(message)s", "%Y-%m-%d %H:%M:%S"))
     logger.addHandler(screen)
     logger.addHandler(file)

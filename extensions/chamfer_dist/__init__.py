@@ -1,0 +1,44 @@
+"""Chamfer losses with the signatures of the published ``chamfer_dist`` package."""
+from torch import nn
+
+from extensions.ops import chamfer
+
+TINY = 1e-24  # keeps the gradient of a square root finite where two points coincide
+
+
+class _Chamfer(nn.Module):
+    """``ignore_zeros`` drops the all-zero (padding) points of a batch of one."""
+
+    def __init__(self, ignore_zeros=False):
+        super().__init__()
+        self.ignore_zeros = ignore_zeros
+
+    def distances(self, xyz1, xyz2):
+        """Return the squared distances (B, N) and (B, M) to the other cloud."""
+        if self.ignore_zeros and xyz1.shape[0] == 1:
+            xyz1, xyz2 = (xyz[xyz.ne(0).any(-1)].unsqueeze(0) for xyz in (xyz1, xyz2))
+        return chamfer(xyz1, xyz2)[:2]
+
+
+class ChamferDistanceL2(_Chamfer):
+    """Mean squared distance of xyz1 (B, N, 3) to xyz2 (B, M, 3) plus that of xyz2 to xyz1."""
+
+    def forward(self, xyz1, xyz2):
+        one, two = self.distances(xyz1, xyz2)
+        return one.mean() + two.mean()
+
+
+class ChamferDistanceL2_split(_Chamfer):  # noqa: N801 - the published name
+    """The two means of ChamferDistanceL2, apart."""
+
+    def forward(self, xyz1, xyz2):
+        one, two = self.distances(xyz1, xyz2)
+        return one.mean(), two.mean()
+
+
+class ChamferDistanceL1(_Chamfer):
+    """Mean distance of xyz1 (B, N, 3) to xyz2 (B, M, 3) and that of xyz2 to xyz1, averaged."""
+
+    def forward(self, xyz1, xyz2):
+        one, two = self.distances(xyz1, xyz2)
+        return (one.clamp_min(TINY).sqrt().mean() + two.clamp_min(TINY).sqrt().mean()) / 2

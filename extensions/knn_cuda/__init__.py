@@ -1,0 +1,23 @@
+"""k nearest neighbours with the signature of the published ``KNN_CUDA`` package, on any device."""
+import torch
+from torch import nn
+
+from extensions.ops import knn
+
+
+class KNN(nn.Module):
+    """``forward(ref, query)`` → Euclidean distances and int64 indices.
+
+    With ``transpose_mode`` clouds are (B, N, D) and results (B, M, k); without, (B, D, N) and (B, k, M).
+    """
+
+    def __init__(self, k, transpose_mode=False):
+        super().__init__()
+        self.k, self.transpose_mode = k, transpose_mode
+
+    def forward(self, ref, query):
+        with torch.no_grad():
+            if self.transpose_mode:
+                return knn(ref, query, self.k)
+            distance, index = knn(ref.transpose(1, 2), query.transpose(1, 2), self.k)
+            return distance.transpose(1, 2).contiguous(), index.transpose(1, 2).contiguous()

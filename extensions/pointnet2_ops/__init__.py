@@ -1,0 +1,1 @@
+"""The published ``pointnet2_ops`` package's face."""

@@ -1,0 +1,111 @@
+"""Stage I: training, validating and drawing a discrete 3D autoencoder."""
+import numpy as np
+import torch
+
+from models import build_model_from_cfg
+from models.losses import perplexity
+from tools import trainer
+from tools.builder import build_dataset, build_loader, cosine_ramp
+from tools.experiment import open_experiment, summarize
+from utils.checkpoint import load_model, read_weights
+from utils.errors import ConfigError
+from utils.metrics import CategoryTable, reconstruction_metrics
+from utils.pictures import reconstruction_picture, write_ply
+
+# the categories that the published --test shows
+SHOWN = ("02691156", "02818832", "04379243", "04099429", "03948459", "03790512", "03642806", "03467517", "03261776",
+         "03001627", "02958343", "03759954")
+PICTURES_A_VALIDATION = 3
+
+
+class Autoencoding:
+    """The task of stage I."""
+
+    def __init__(self, experiment):
+        self.experiment = experiment
+        config = experiment.config
+        self.metric = config.get("consider_metric", "CDL1")
+        self.model = build_model_from_cfg(config.model)
+        path = experiment.args.ckpts or experiment.args.start_ckpts
+        if path:
+            experiment.log.info(load_model(self.model, read_weights(path), path))
+        self.model.to(experiment.device)
+        self.datasets = {split: build_dataset(experiment, split) for split in ("train", "val", "test")}
+        if self.datasets["val"] is None:
+            raise ConfigError(f"{experiment.args.config}: key 'dataset.val' is missing; stage I needs it")
+        for key in ("temp", "kldweight"):
+            if key not in config:
+                raise ConfigError(f"{experiment.args.config}: key '{key}' is missing; stage I needs it")
+        self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
+        self.val_loader = build_loader(experiment, self.datasets["val"], config.total_bs)
+
+    def losses(self, batch, iteration):
+        points, _ = batch
+        temperature = cosine_ramp(self.experiment.config.temp, iteration)
+        kld_weight = cosine_ramp(self.experiment.config.kldweight, iteration)
+        return {**self.model(points, temperature, kld_weight), "temperature": temperature, "kld_weight": kld_weight}
+
+    def evaluate(self, epoch):
+        """Return the mean over categories of the reconstruction metrics of whole clouds, codes arg-max.
+
+        The table by category goes to the log, the first clouds' pictures to TensorBoard. ``CDL1-coarse`` is that of
+        the coarse clouds; ``perplexity`` tells how many codes are in use.
+        """
+        data = self.datasets["val"]
+        table, codes, shown = CategoryTable(data.class_names), [], 0
+        for points, label in self.val_loader:
+            points = points.to(self.experiment.device)
+            out = self.model(points)
+            coarse = reconstruction_metrics(out["whole_coarse"].float(), points)
+            table.add(label, {**reconstruction_metrics(out["whole_fine"].float(), points),
+                              "CDL1-coarse": coarse["CDL1"]})
+            codes.append(out["codes"].flatten())
+            for index in range(min(PICTURES_A_VALIDATION - shown, len(points))):
+                image = reconstruction_picture(None, as_clouds(points, out, index), data.class_names[label[index]])
+                self.experiment.board.add_image(f"reconstruction/{shown}", image, max(epoch, 0), dataformats="HWC")
+                shown += 1
+        self.experiment.log.info("%s", table.render())
+        return {**table.overall(), "perplexity": perplexity(torch.cat(codes), self.model.num_tokens).item()}
+
+    def draw(self):
+        """Write a picture and the clouds of the first object of every shown category; returns the folder."""
+        data = self.datasets["test"] or self.datasets["val"]
+        taxonomies = getattr(data, "taxonomies", data.class_names)
+        chosen = [label for label, name in enumerate(taxonomies) if name in SHOWN] or range(len(taxonomies))
+        labels = np.asarray(data.labels)
+        folder = self.experiment.folder / "reconstructions"
+        self.model.eval()
+        for label in chosen:
+            if not (labels == label).any():
+                continue
+            index = int(np.argmax(labels == label))
+            points = data[index][0].unsqueeze(0).to(self.experiment.device)
+            with torch.inference_mode():
+                clouds = as_clouds(points, self.model(points), 0)
+            name = f"{data.class_names[label]}_{index}".replace(" ", "-").replace("/", "-")
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            reconstruction_picture(folder / f"{name}.png", clouds, data.class_names[label])
+            for part, cloud in clouds.items():
+                write_ply(folder / name / f"{part}.ply", cloud)
+            self.experiment.log.info("%s", folder / f"{name}.png")
+        return folder
+
+
+def as_clouds(points, out, index):
+    """Return the input, coarse and fine cloud of one object as arrays (N, 3)."""
+    clouds = {"input": points, "coarse": out["whole_coarse"], "fine": out["whole_fine"]}
+    return {name: cloud[index].float().cpu().numpy() for name, cloud in clouds.items()}
+
+
+def run(args):
+    """Train, validate (``--val``) or draw (``--test``) as ``args`` say."""
+    experiment = open_experiment(args)
+    task = Autoencoding(experiment)
+    summarize(experiment, task.model, {split: data for split, data in task.datasets.items() if data is not None})
+    if args.test:
+        task.draw()
+    elif args.val:
+        trainer.Trainer(experiment, task).evaluate(0, "Validation")
+    else:
+        trainer.fit(experiment, task)
+    experiment.close()
