@@ -2,7 +2,7 @@
 import torch
 from torch import nn
 
-from models.layers import batch_norm, pointwise, pointwise_split
+from models.layers import norm_relu, pointwise, pointwise_split
 
 GRID_STEPS = 2
 GRID_EXTENT = 0.05
@@ -32,9 +32,9 @@ class FoldingDecoder(nn.Module):
         tokens = tokens.reshape(batch * groups, 1, channels)
         coarse = self.mlp(tokens).view(batch * groups, self.num_coarse, 3)
         anchor = coarse.repeat_interleave(GRID_STEPS ** 2, dim=1)  # BG K 3
-        conv1, norm1, relu, conv2, norm2, relu, conv3 = self.final_conv
+        conv1, norm1, _, conv2, norm2, _, conv3 = self.final_conv
         x = pointwise_split(conv1, tokens, self.grid.to(tokens.dtype), anchor)  # BG K 512
-        x = relu(batch_norm(norm1, x))
-        x = relu(batch_norm(norm2, pointwise(conv2, x)))
+        x = norm_relu(norm1, x)
+        x = norm_relu(norm2, pointwise(conv2, x))
         fine = pointwise(conv3, x) + anchor
         return coarse.view(batch, groups, -1, 3), fine.view(batch, groups, -1, 3)

@@ -28,9 +28,9 @@ def pointwise_split(conv, *parts):
     return result
 
 
-def batch_norm(norm, x):
-    """Apply a ``BatchNorm1d`` to ``x`` (..., C), its statistics over all leading axes."""
-    return norm(x.flatten(0, -2)).view(x.shape)
+def norm_relu(norm, x):
+    """Apply a ``BatchNorm1d`` and a ReLU to ``x`` (..., C), the statistics over all leading axes."""
+    return F.relu(norm(x.flatten(0, -2))).view(x.shape)
 
 
 class DropPath(nn.Module):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from extensions.ops import furthest_point_sample, knn
-from models.layers import batch_norm, pointwise, pointwise_split
+from models.layers import norm_relu, pointwise, pointwise_split
 from utils.errors import DataError
 
 
@@ -49,9 +49,9 @@ class PatchEncoder(nn.Module):
     def forward(self, neighborhood):
         batch, groups, size, _ = neighborhood.shape
         x = neighborhood.flatten(0, 1)  # BG K 3
-        conv1, norm1, relu, conv2 = self.first_conv
-        local = pointwise(conv2, relu(batch_norm(norm1, pointwise(conv1, x))))  # BG K 256
+        conv1, norm1, _, conv2 = self.first_conv
+        local = pointwise(conv2, norm_relu(norm1, pointwise(conv1, x)))  # BG K 256
         overall = local.max(dim=1, keepdim=True).values  # BG 1 256
-        conv3, norm2, relu, conv4 = self.second_conv
-        x = relu(batch_norm(norm2, pointwise_split(conv3, overall, local)))  # BG K 512
+        conv3, norm2, _, conv4 = self.second_conv
+        x = norm_relu(norm2, pointwise_split(conv3, overall, local))  # BG K 512
         return pointwise(conv4, x).max(dim=1).values.view(batch, groups, -1)

@@ -1,0 +1,86 @@
+"""What all data sets share: seeded sampling, and the checks that every cloud passes."""
+import pathlib
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from utils.errors import ConfigError, DataError
+
+SUBSETS = {"train": "train", "test": "test", "val": "test"}
+
+
+class PointCloudDataset(Dataset):
+    """Clouds with a label; ``data[i]`` is (points (npoints, C) float32, label).
+
+    Attributes: ``class_names``, ``labels`` (int64 array), ``ids``, ``npoints``. What is random in a cloud depends on
+    the seed, the epoch and its index alone, so neither the number of workers nor a restart changes it. Evaluation
+    subsets stay at epoch 0 and so give the same points every time.
+    """
+
+    def __init__(self, subset, npoints):
+        if subset not in SUBSETS:
+            raise ConfigError(f"subset '{subset}' is not one of {', '.join(SUBSETS)}")
+        self.subset, self.npoints, self.seed = SUBSETS[subset], npoints, 0
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that live on
+
+    def __len__(self):
+        return len(self.labels)
+
+    def set_seed(self, seed):
+        """Choose the seed of all sampling."""
+        self.seed = seed
+
+    def set_epoch(self, epoch):
+        """Choose the epoch that ``rng`` depends on; no effect on evaluation subsets."""
+        if self.subset == "train":
+            self._epoch.fill_(epoch)
+
+    def rng(self, index):
+        """Return the random generator of cloud ``index`` in this epoch."""
+        return np.random.default_rng((self.seed, int(self._epoch), index))
+
+
+def normalize(points):
+    """Centre a cloud (N, 3) on its mean and divide it by its largest radius; a single point goes to the origin."""
+    points = points - points.mean(0)
+    radius = np.sqrt((points ** 2).sum(1).max())
+    return points / radius if radius > 0 else points
+
+
+def load_npy(path):
+    """Read an array of numbers from a ``.npy`` file; DataError where it is damaged or holds anything else."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except (OSError, ValueError, EOFError, SyntaxError) as error:
+        raise DataError(f"{path} is damaged or not a .npy file of numbers: {' '.join(str(error).split())}") from error
+    return array
+
+
+def check_cloud(points, path, npoints):
+    """Return ``points`` as float32 (N, C ≥ 3), or raise DataError naming ``path`` if it is not a usable cloud."""
+    points = np.asarray(points)
+    if points.ndim != 2 or points.shape[1] < 3 or points.dtype.kind not in "fiu":
+        raise DataError(f"{path} holds an array of shape {points.shape} and type {points.dtype}, not points (N, 3)")
+    if len(points) < npoints:
+        raise DataError(f"{path} has {len(points)} points, but {npoints} are asked for: lower npoints or remove it")
+    points = points.astype(np.float32)
+    if not np.isfinite(points).all():
+        raise DataError(f"{path} holds NaN or infinite coordinates: repair the file or take it out of the list")
+    return points
+
+
+def read_lines(path, advice):
+    """Return the lines of the list ``path`` that are not blank; DataError, with ``advice``, if there are none."""
+    path = pathlib.Path(path)
+    try:
+        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist: {advice}") from error
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} is not a readable list: {error}") from error
+    if not lines:
+        raise DataError(f"{path} is empty: {advice}")
+    return lines

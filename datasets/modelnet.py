@@ -1,0 +1,105 @@
+"""ModelNet10 and ModelNet40 with normals: text files, processed once into the published pickles."""
+import os
+import pathlib
+import pickle
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.base import PointCloudDataset, check_cloud, normalize, read_lines
+from datasets.build import DATASETS
+from datasets.safe_pickle import load_pickle
+from extensions.ops import furthest_point_sample
+from utils.errors import ConfigError, DataError
+
+ADVICE = "see 'ModelNet' in DATASET.md for the folders and where to get them"
+
+
+@DATASETS.register
+class ModelNet(PointCloudDataset):
+    """Clouds of ``N_POINTS`` furthest-point-sampled points, centred and scaled; training shuffles their order.
+
+    Keys: ``DATA_PATH``; ``NUM_CATEGORY`` 10 or 40; ``USE_NORMALS`` keeps the normals as channels 3 to 5;
+    ``npoints`` takes the first points alone, which furthest point sampling has spread over the object.
+
+    The cache ``modelnet<C>_<subset>_<N_POINTS>pts_fps.dat`` is read where it is, otherwise made of the text files.
+    """
+
+    def __init__(self, *, DATA_PATH, N_POINTS=8192, NUM_CATEGORY=40, USE_NORMALS=False, subset, npoints=None):
+        super().__init__(subset, npoints or N_POINTS)
+        if NUM_CATEGORY not in (10, 40):
+            raise ConfigError(f"NUM_CATEGORY is {NUM_CATEGORY}; ModelNet has 10 or 40 classes")
+        if self.npoints > N_POINTS:
+            raise ConfigError(f"npoints is {npoints}, but N_POINTS, what the cache holds, is {N_POINTS}")
+        folder = pathlib.Path(DATA_PATH)
+        self.channels = 6 if USE_NORMALS else 3
+        self.class_names = read_lines(folder / f"modelnet{NUM_CATEGORY}_shape_names.txt", ADVICE)
+        self.ids = read_lines(folder / f"modelnet{NUM_CATEGORY}_{self.subset}.txt", ADVICE)
+        cache = folder / f"modelnet{NUM_CATEGORY}_{self.subset}_{N_POINTS}pts_fps.dat"
+        if not cache.exists():
+            write_cache(cache, *self.process(folder, N_POINTS))
+        self.clouds, self.labels = self.read_cache(cache, N_POINTS)
+
+    def read_cache(self, path, points):
+        """Return the clouds and labels in the pickle ``path``, checked."""
+        content = load_pickle(path)
+        if not isinstance(content, list) or len(content) != 2 or len(content[0]) != len(content[1]):
+            raise DataError(f"{path} is not a pickle of [clouds, labels]")
+        if len(content[0]) != len(self.ids):
+            raise DataError(f"{path} holds {len(content[0])} clouds, but the list names {len(self.ids)}")
+        clouds = [check_cloud(cloud, f"{path}, cloud {index}", points) for index, cloud in enumerate(content[0])]
+        if clouds[0].shape[1] < self.channels:
+            raise DataError(f"{path} holds no normals; set USE_NORMALS to false")
+        labels = np.array([np.asarray(label).item() for label in content[1]], np.int64)
+        if labels.min() < 0 or labels.max() >= len(self.class_names):
+            raise DataError(f"{path} has labels from {labels.min()} to {labels.max()}, but there are "
+                            f"{len(self.class_names)} classes")
+        return clouds, labels
+
+    def process(self, folder, points):
+        """Read the text files and sample each to ``points`` points; returns clouds and labels."""
+        number = {name: index for index, name in enumerate(self.class_names)}
+        clouds, labels = [], []
+        for index, name in enumerate(tqdm(self.ids, f"Processing ModelNet {self.subset}", unit="cloud")):
+            category = name.rsplit("_", 1)[0]
+            if category not in number:
+                raise DataError(f"{folder}: the list names '{name}', which is of none of the classes")
+            path = folder / category / f"{name}.txt"
+            cloud = check_cloud(read_text(path), path, points)
+            start = np.random.default_rng(index).integers(len(cloud))
+            cloud = np.roll(cloud, -start, axis=0)  # sampling starts at the first point
+            xyz = torch.from_numpy(np.ascontiguousarray(cloud[:, :3])).unsqueeze(0)
+            clouds.append(cloud[furthest_point_sample(xyz, points, skip_origin=False)[0].numpy()])
+            labels.append(np.array([number[category]], np.int32))
+        return clouds, labels
+
+    def __getitem__(self, index):
+        points = self.clouds[index][:self.npoints, :self.channels].copy()
+        points[:, :3] = normalize(points[:, :3])
+        if self.subset == "train":
+            points = points[self.rng(index).permutation(len(points))]
+        return torch.from_numpy(points), int(self.labels[index])
+
+
+def read_text(path):
+    """Read a file of lines ``x,y,z,nx,ny,nz``; DataError names the file and what is wrong in it."""
+    try:
+        return np.loadtxt(path, delimiter=",", dtype=np.float32, ndmin=2)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist: {ADVICE}") from error
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} is not a file of comma-separated numbers: {' '.join(str(error).split())}") from error
+
+
+def write_cache(path, clouds, labels):
+    """Pickle ``[clouds, labels]`` to ``path`` by way of a temporary file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            pickle.dump([clouds, labels], file)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise DataError(f"the cache {path} cannot be written: {error.strerror}") from error
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,57 @@
+"""ShapeNet-55: lists of ``<taxonomy>-<model>.npy`` and one file a cloud."""
+import os
+import pathlib
+
+import numpy as np
+import torch
+
+from datasets.base import PointCloudDataset, check_cloud, load_npy, normalize, read_lines
+from datasets.build import DATASETS
+from datasets.shapenet_categories import NAMES
+from utils.errors import DataError
+
+ADVICE = "see 'ShapeNet-55' in DATASET.md for the folders and where to get them"
+
+
+@DATASETS.register
+class ShapeNet(PointCloudDataset):
+    """Clouds of ``npoints`` random rows of each file, centred and scaled to the unit sphere.
+
+    Keys: ``DATA_PATH`` with ``train.txt`` and ``test.txt``; ``PC_PATH`` with the files; ``N_POINTS`` that files are
+    said to have (any number from ``npoints`` on will do); ``whole`` adds the test list to the training subset.
+    ``taxonomies`` are the categories' synsets, parallel to ``class_names``.
+    """
+
+    def __init__(self, *, DATA_PATH, PC_PATH, N_POINTS=8192, subset, npoints=None, whole=False):
+        super().__init__(subset, npoints or N_POINTS)
+        self.folder = pathlib.Path(PC_PATH)
+        lists = ["train", "test"] if whole and self.subset == "train" else [self.subset]
+        files = [line for name in lists for line in read_lines(pathlib.Path(DATA_PATH) / f"{name}.txt", ADVICE)]
+        self.files = files
+        self.check_files(DATA_PATH)
+        self.ids = [name.removesuffix(".npy") for name in files]
+        taxonomies = [name.split("-")[0] for name in files]
+        self.taxonomies = sorted(set(taxonomies))
+        self.class_names = [NAMES.get(taxonomy, taxonomy) for taxonomy in self.taxonomies]
+        number = {taxonomy: index for index, taxonomy in enumerate(self.taxonomies)}
+        self.labels = np.array([number[taxonomy] for taxonomy in taxonomies], np.int64)
+
+    def check_files(self, lists):
+        """Raise DataError unless every listed name is a file of the folder; asks the folder once, not each file."""
+        try:
+            present = {entry.name for entry in os.scandir(self.folder)}
+        except OSError as error:
+            raise DataError(f"{self.folder} cannot be read ({error.strerror}): {ADVICE}") from error
+        for name in self.files:
+            if "/" in name or "\\" in name or not name.endswith(".npy") or "-" not in name:
+                raise DataError(f"{lists}: '{name}' is not a name like <taxonomy>-<model>.npy")
+        absent = [name for name in self.files if name not in present]
+        if absent:
+            raise DataError(f"{self.folder / absent[0]} does not exist, nor do {len(absent) - 1} others of the "
+                            f"{len(self.files)} files listed in {lists}: {ADVICE}")
+
+    def __getitem__(self, index):
+        path = self.folder / self.files[index]
+        points = check_cloud(load_npy(path), path, self.npoints)[:, :3]
+        chosen = self.rng(index).permutation(len(points))[:self.npoints]
+        return torch.from_numpy(normalize(points[chosen])), int(self.labels[index])

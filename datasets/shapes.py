@@ -1,0 +1,62 @@
+"""The embedded data set: procedural objects that need no download."""
+import numpy as np
+import torch
+
+from datasets.base import PointCloudDataset, normalize
+from datasets.build import DATASETS
+from datasets.shape_parts import rotation, sample_parts
+from datasets.shape_recipes import RECIPES
+from utils.errors import ConfigError
+
+SIZES = {"train": 1200, "test": 400}
+SPARE = 2  # clouds hold this many times npoints; training draws others each epoch
+MAX_TILT = 12.0  # degrees
+MAX_NOISE = 0.02  # standard deviation, of a unit cloud
+MAX_HIDDEN = 0.5  # share of the points that a partial view misses
+
+
+@DATASETS.register
+class Shapes(PointCloudDataset):
+    """Twenty classes of solids and composed objects in random proportions and poses, noisy, half of them partial.
+
+    Keys: ``size``, the number of clouds (1,200 for training, 400 for testing); ``samples_per_class`` keeps the first
+    few of each class, for few-sample training; ``data_seed`` makes another set of objects. Object ``i`` of a subset
+    depends on ``data_seed`` and ``i`` alone, not on the seed of a run.
+    """
+
+    def __init__(self, *, subset, npoints=1024, size=None, samples_per_class=None, data_seed=0):
+        super().__init__(subset, npoints)
+        size = SIZES[self.subset] if size is None else size
+        if size < 1 or npoints < 1:
+            raise ConfigError(f"Shapes needs size and npoints of at least 1, not {size} and {npoints}")
+        self.class_names = list(RECIPES)
+        labels = np.arange(size) % len(RECIPES)
+        if samples_per_class is not None:
+            labels = labels[:samples_per_class * len(RECIPES)]
+        self.labels = labels.astype(np.int64)
+        self.ids = [f"{self.class_names[label]}-{index}" for index, label in enumerate(labels)]
+        number = list(SIZES).index(self.subset)
+        self.clouds = np.stack([
+            make_cloud(self.class_names[label], np.random.default_rng((data_seed, number, index)), SPARE * npoints)
+            for index, label in enumerate(labels)])
+
+    def __getitem__(self, index):
+        points = self.clouds[index]
+        chosen = self.rng(index).permutation(len(points))[:self.npoints]
+        return torch.from_numpy(normalize(points[chosen])), int(self.labels[index])
+
+
+def make_cloud(name, rng, n):
+    """Return ``n`` points (n, 3) float32 of a random object of the class ``name``, in the unit sphere."""
+    parts = RECIPES[name](rng)
+    partial = rng.random() < 0.5
+    hidden = rng.uniform(0.2, MAX_HIDDEN) if partial else 0.0
+    points = sample_parts(parts, rng, int(np.ceil(n / (1 - hidden))))
+    points = points * rng.uniform(0.8, 1.25, 3)
+    turn = rotation("y", rng.uniform(0, 360)) @ rotation("x", rng.uniform(-MAX_TILT, MAX_TILT)) \
+        @ rotation("z", rng.uniform(-MAX_TILT, MAX_TILT))
+    points = normalize(points @ turn.T)
+    view = rng.standard_normal(3)
+    visible = np.argsort(-points @ view, kind="stable")[:n]  # what lies furthest from the viewer is missed
+    points = points[visible] + rng.normal(0, rng.uniform(0, MAX_NOISE), (n, 3))
+    return normalize(points).astype(np.float32)
