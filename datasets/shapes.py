@@ -10,9 +10,9 @@ from utils.errors import ConfigError
 
 SIZES = {"train": 1200, "test": 400}
 SPARE = 2  # clouds hold this many times npoints; training draws others each epoch
-MAX_TILT = 12.0  # degrees
-MAX_NOISE = 0.02  # standard deviation, of a unit cloud
-MAX_HIDDEN = 0.5  # share of the points that a partial view misses
+MAX_TILT = 20.0  # degrees
+MAX_NOISE = 0.03  # standard deviation, of a unit cloud
+MAX_HIDDEN = 0.6  # share of the points that a partial view misses
 
 
 @DATASETS.register

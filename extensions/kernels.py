@@ -3,7 +3,7 @@ import torch
 
 from extensions.schemas import LIBRARY
 
-CHUNK = 1 << 25  # elements of a distance matrix held at once
+CHUNK = 1 << 19  # elements of a distance matrix held at once, so that it stays in the cache of a CPU
 ORIGIN = 1e-3  # squared norm up to which pointnet2_ops takes a point for padding
 
 
@@ -13,71 +13,85 @@ def _kernel(function):
 
 
 def _squared_distances(a, b):
-    """Exact squared distances (B, M, N) of (B, M, D) and (B, N, D): no |a|² + |b|² − 2ab, which cancels."""
-    return sum((a[..., i, None] - b[..., None, :, i]).square() for i in range(a.shape[-1]))
+    """Squared distances (B, M, N) of (B, M, D) and (B, N, D), the same bits wherever the same two points stand.
+
+    Hence no |a|² + |b|² − 2ab, which cancels, and no fused multiply-add or library sum, whose rounding may depend on
+    the place: coinciding points must tie exactly.
+    """
+    total = None
+    for x, y in zip(a.movedim(-1, 0).contiguous(), b.movedim(-1, 0).contiguous(), strict=True):
+        square = (x.unsqueeze(-1) - y.unsqueeze(-2)).square_()  # B M N
+        total = square if total is None else total.add_(square)
+    return total
+
+
+def _chunks(batch, rows, columns):
+    """Slices of batch and rows that cut a (batch, rows, columns) matrix into parts of about CHUNK elements."""
+    clouds = max(1, CHUNK // max(1, rows * columns))
+    height = max(1, CHUNK // max(1, columns))
+    for i in range(0, batch, clouds):
+        for j in range(0, rows, height):
+            yield slice(i, i + clouds), slice(j, j + height)
 
 
 def _smallest(distance, k):
     """Return the ``k`` smallest along the last axis, ascending, equal ones by index: (values, indices)."""
     if distance.dtype != torch.float32:
         values, index = distance.sort(dim=-1, stable=True)
-        return values[..., :k].contiguous(), index[..., :k].contiguous()
+        return values[..., :k], index[..., :k]
     # the bits of non-negative floats order like the floats; the index below them decides ties
     place = torch.arange(distance.shape[-1], device=distance.device)
-    key = (distance.contiguous().view(torch.int32).to(torch.int64) << 32) | place
+    key = (distance.view(torch.int32).long() << 32).bitwise_or_(place)
     index = key.topk(k, dim=-1, largest=False, sorted=True).values & 0xFFFFFFFF
     return distance.gather(-1, index), index
 
 
 @_kernel
 def furthest_point_sample(xyz, npoint, skip_origin=True):
-    batch = xyz.shape[0]
     axes = xyz.movedim(-1, 0).contiguous()  # 3 B N
-    nearest = torch.full(xyz.shape[:2], float("inf"), dtype=xyz.dtype, device=xyz.device)
+    nearest = torch.full_like(axes[0], float("inf"))  # B N
     if skip_origin:
-        nearest.masked_fill_(axes.square().sum(0) <= ORIGIN, -1)  # stays below every candidate
-    picked = torch.zeros(batch, npoint, dtype=torch.int64, device=xyz.device)
-    last = picked[:, :1]  # B 1
+        squares = axes.square()
+        nearest.masked_fill_((squares[0] + squares[1]).add_(squares[2]) <= ORIGIN, -1)  # below every candidate
+    picked = torch.zeros(xyz.shape[0], npoint, dtype=torch.int64, device=xyz.device)
     for step in range(1, npoint):
-        point = axes.gather(2, last.expand(3, -1, -1))  # 3 B 1
-        torch.minimum(nearest, (axes - point).square_().sum(0), out=nearest)
-        # all-skipped clouds have no candidate, and the first index of equal values is 0
-        last = nearest.argmax(1, keepdim=True)
-        picked[:, step:step + 1] = last
+        last = picked[:, step - 1].view(1, -1, 1).expand(3, -1, -1)
+        square = (axes - axes.gather(2, last)).square_()  # 3 B N
+        torch.minimum(nearest, square[0].add_(square[1]).add_(square[2]), out=nearest)
+        # the first of equal values; without a candidate all are -1 and that is index 0, as in pointnet2_ops
+        picked[:, step] = nearest.argmax(1)
     return picked
 
 
 @_kernel
 def knn(ref, query, k):
-    batch, queries, points = ref.shape[0], query.shape[1], ref.shape[1]
-    step = max(1, CHUNK // max(1, queries * points))
-    results = [_smallest(_squared_distances(query[i:i + step], ref[i:i + step]), k) for i in range(0, batch, step)]
-    if not results:
-        return query.new_empty(0, queries, k), torch.empty(0, queries, k, dtype=torch.int64, device=query.device)
-    distance, index = (torch.cat(parts) for parts in zip(*results, strict=True))
+    shape = (*query.shape[:2], k)
+    distance, index = query.new_empty(shape), torch.empty(shape, dtype=torch.int64, device=query.device)
+    for part in _chunks(query.shape[0], query.shape[1], ref.shape[1]):
+        distance[part], index[part] = _smallest(_squared_distances(query[part], ref[part[0]]), k)
     return distance.sqrt_(), index
 
 
 @_kernel
 def chamfer(xyz1, xyz2):
-    batch, n, m = xyz1.shape[0], xyz1.shape[1], xyz2.shape[1]
-    result = (xyz1.new_empty(batch, n), xyz2.new_empty(batch, m),
-              torch.empty(batch, n, dtype=torch.int64, device=xyz1.device),
-              torch.empty(batch, m, dtype=torch.int64, device=xyz1.device))
-    step = max(1, CHUNK // max(1, n * m))
-    for i in range(0, batch, step):
-        distance = _squared_distances(xyz1[i:i + step], xyz2[i:i + step])
-        part = slice(i, i + step)
-        torch.min(distance, 2, out=(result[0][part], result[2][part]))
-        torch.min(distance, 1, out=(result[1][part], result[3][part]))
-    return result
+    one, two = xyz1.shape[:2], xyz2.shape[:2]
+    dist1, idx1 = xyz1.new_empty(one), torch.empty(one, dtype=torch.int64, device=xyz1.device)
+    dist2, idx2 = xyz2.new_full(two, float("inf")), torch.zeros(two, dtype=torch.int64, device=xyz2.device)
+    for clouds, rows in _chunks(*one, two[1]):
+        distance = _squared_distances(xyz1[clouds, rows], xyz2[clouds])  # B n M
+        dist1[clouds, rows], idx1[clouds, rows] = distance.min(2)  # the first of equal values
+        least, index = distance.min(1)
+        idx2[clouds] = torch.where(least < dist2[clouds], index + rows.start, idx2[clouds])
+        dist2[clouds] = torch.minimum(least, dist2[clouds])
+    return dist1, dist2, idx1, idx2
 
 
 @_kernel
 def chamfer_backward(grad1, grad2, xyz1, xyz2, idx1, idx2):
+    xyz1, xyz2 = xyz1.contiguous(), xyz2.contiguous()
     idx1, idx2 = idx1.unsqueeze(-1).expand_as(xyz1), idx2.unsqueeze(-1).expand_as(xyz2)
-    pull1 = 2 * grad1.unsqueeze(-1) * (xyz1 - xyz2.gather(1, idx1))
-    pull2 = 2 * grad2.unsqueeze(-1) * (xyz2 - xyz1.gather(1, idx2))
+    pull1 = (xyz1 - xyz2.gather(1, idx1)).mul_(2 * grad1.unsqueeze(-1))  # B N 3
+    pull2 = (xyz2 - xyz1.gather(1, idx2)).mul_(2 * grad2.unsqueeze(-1))  # B M 3
     return pull1.scatter_add(1, idx2, -pull2), pull2.scatter_add(1, idx1, -pull1)
 
 
@@ -104,13 +118,16 @@ def group_points_backward(grad, idx, n):
 
 @_kernel
 def ball_query(xyz, new_xyz, radius, nsample):
-    inside = _squared_distances(new_xyz, xyz) < radius ** 2  # B M N
-    points = xyz.shape[1]
-    place = torch.arange(points, device=xyz.device).masked_fill(~inside, points)  # B M N
-    first = place.topk(min(nsample, points), dim=-1, largest=False, sorted=True).values
-    first = torch.nn.functional.pad(first, (0, nsample - first.shape[-1]), value=points)
-    first = torch.where(first == points, first[..., :1], first)
-    return first.masked_fill(first == points, 0)
+    points, found = xyz.shape[1], min(nsample, xyz.shape[1])
+    limit = torch.full((), radius, dtype=xyz.dtype, device=xyz.device).square()  # rounded as pointnet2_ops does
+    place = torch.arange(points, dtype=torch.int32, device=xyz.device)
+    result = torch.empty(*new_xyz.shape[:2], nsample, dtype=torch.int64, device=xyz.device)
+    for part in _chunks(new_xyz.shape[0], new_xyz.shape[1], points):
+        inside = _squared_distances(new_xyz[part], xyz[part[0]]) < limit  # B M N
+        first = torch.where(inside, place, points).topk(found, dim=-1, largest=False, sorted=True).values
+        result[part][..., :found] = torch.where(first == points, first[..., :1], first)
+        result[part][..., found:] = first[..., :1]
+    return result.masked_fill_(result == points, 0)
 
 
 @_kernel

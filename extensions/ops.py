@@ -1,7 +1,9 @@
 """Point operators as Python functions; the one import for the rest of the code base.
 
-Geometry is computed in float32 (float64 stays float64) whatever the autocast mode. Indices are int64. Wrong shapes
-are a ValueError that names them.
+Geometry is computed in float32 whatever the autocast mode: float16 and bfloat16 inputs are raised to it, float64 stays
+float64. Coordinates may have any unit; distances come in the same one, or its square where said. Any strides will do.
+Indices are int64; any integer type is accepted. Wrong shapes or types are a ValueError of one line that names them.
+Which kernel runs is torch's dispatch alone, see ``extensions.backend``.
 """
 import torch
 
@@ -9,98 +11,137 @@ import extensions  # noqa: F401 - registers the operators
 
 
 def furthest_point_sample(xyz, npoint, skip_origin=True):
-    """Pick ``npoint`` points of each cloud, each the furthest from those before it (Qi et al. 2017, PointNet++).
+    """Pick points of each cloud, each the furthest from those picked before it (PointNet++, Qi et al. 2017).
 
     Args:
-        xyz: (B, N, 3).
-        npoint: how many, from 1 to any number; beyond N indices repeat.
+        xyz: (B, N, 3), N at least 1.
+        npoint: how many, at least 1; beyond N indices repeat.
         skip_origin: never pick a point whose squared norm is at most 1e-3, as pointnet2_ops does, with which the
-            released weights were trained. Such a point is picked only as the first, which is always index 0.
+            released weights were trained. Such a point is picked only as the first, which is always index 0, or
+            where the cloud has no other.
 
-    Returns (B, npoint) indices. Of equally far points the lowest index is picked.
+    Returns: (B, npoint) indices; of equally far points the lowest.
     """
-    _cloud("xyz", xyz)
-    _require(npoint >= 1 and (xyz.shape[1] >= 1), f"cannot pick {npoint} points of clouds of shape {tuple(xyz.shape)}")
-    return torch.ops.act_ops.furthest_point_sample(_geometry(xyz), npoint, skip_origin)
+    xyz = _geometry(xyz, "xyz")
+    _require(npoint >= 1 and xyz.shape[1] >= 1, "cannot pick {} points of xyz {}", npoint, xyz)
+    return torch.ops.act_ops.furthest_point_sample(xyz.detach(), npoint, skip_origin)
 
 
 def knn(ref, query, k):
-    """Find the ``k`` nearest of ``ref`` (B, N, D) for each of ``query`` (B, M, D).
+    """Find the ``k`` nearest points of ``ref`` for each point of ``query``; not differentiable, as KNN_CUDA.
 
-    Returns Euclidean distances (B, M, k), ascending, and indices (B, M, k); equal distances by index.
+    Args:
+        ref: (B, N, D), N at least ``k``.
+        query: (B, M, D).
+        k: at least 1.
+
+    Returns: Euclidean distances (B, M, k), ascending, and indices (B, M, k) into ref; of equal distances the lowest
+        index first.
     """
-    _pair("ref", ref, "query", query)
-    _require(1 <= k <= ref.shape[1], f"k = {k} neighbours asked of ref of shape {tuple(ref.shape)}")
-    return torch.ops.act_ops.knn(_geometry(ref), _geometry(query), k)
+    ref, query = _pair(ref, query, "ref", "query", None)
+    _require(1 <= k <= ref.shape[1], "k = {} neighbours asked of ref {}; k must be from 1 to N", k, ref)
+    return torch.ops.act_ops.knn(ref.detach(), query.detach(), k)
 
 
 def chamfer(xyz1, xyz2):
-    """Squared distance of every point to the nearest of the other cloud, both ways; differentiable.
+    """Squared distance of each point to the nearest of the other cloud, both ways (Fan et al. 2017).
 
-    Args: xyz1 (B, N, 3) and xyz2 (B, M, 3). Returns dist1 (B, N), dist2 (B, M), and the nearest points' indices
-    idx1 (B, N), idx2 (B, M).
+    Args:
+        xyz1: (B, N, 3), N at least 1.
+        xyz2: (B, M, 3), M at least 1.
+
+    Returns: dist1 (B, N) and dist2 (B, M), squared, differentiable in both clouds (once); idx1 (B, N) into xyz2 and
+        idx2 (B, M) into xyz1, of equally near points the lowest.
     """
-    _pair("xyz1", xyz1, "xyz2", xyz2)
-    _require(xyz1.shape[1] and xyz2.shape[1], f"no points in xyz1 {tuple(xyz1.shape)} or xyz2 {tuple(xyz2.shape)}")
-    return torch.ops.act_ops.chamfer(_geometry(xyz1), _geometry(xyz2))
+    xyz1, xyz2 = _pair(xyz1, xyz2, "xyz1", "xyz2")
+    _require(xyz1.shape[1] >= 1 and xyz2.shape[1] >= 1, "a cloud without points: xyz1 {}, xyz2 {}", xyz1, xyz2)
+    return torch.ops.act_ops.chamfer(xyz1, xyz2)
 
 
 def gather_points(features, idx):
-    """Take the columns ``idx`` (B, M) of ``features`` (B, C, N): (B, C, M); differentiable in the features."""
-    _indexed(features, idx, 2)
-    return torch.ops.act_ops.gather_points(features, idx.long())
+    """Take columns of features: (B, C, N) and idx (B, M) → (B, C, M); differentiable in the features.
+
+    An index outside 0 … N - 1 is an error of torch. Source: ``gather_operation`` of pointnet2_ops.
+    """
+    features, idx = _indexed(features, idx, 2)
+    return torch.ops.act_ops.gather_points(features, idx)
 
 
 def group_points(features, idx):
-    """Take the columns ``idx`` (B, M, K) of ``features`` (B, C, N): (B, C, M, K); differentiable in the features."""
-    _indexed(features, idx, 3)
-    return torch.ops.act_ops.group_points(features, idx.long())
+    """Take groups of columns: (B, C, N) and idx (B, M, K) → (B, C, M, K); differentiable in the features.
+
+    An index outside 0 … N - 1 is an error of torch. Source: ``grouping_operation`` of pointnet2_ops.
+    """
+    features, idx = _indexed(features, idx, 3)
+    return torch.ops.act_ops.group_points(features, idx)
 
 
 def ball_query(xyz, new_xyz, radius, nsample):
-    """Return the first ``nsample`` points of ``xyz`` (B, N, 3) nearer than ``radius`` to each of ``new_xyz`` (B, M, 3).
+    """Return the first points, in the order of their index, within a ball about each centre (PointNet++).
 
-    Returns (B, M, nsample) indices, ascending; where fewer are found the first is repeated, where none is, 0.
+    Args:
+        xyz: (B, N, 3), N at least 1.
+        new_xyz: centres (B, M, 3).
+        radius: of the ball; a point belongs to it where squared distance < radius².
+        nsample: how many, at least 1.
+
+    Returns: (B, M, nsample) indices into xyz; where fewer are found the first is repeated, where none is, all are 0.
     """
-    _pair("xyz", xyz, "new_xyz", new_xyz)
-    return torch.ops.act_ops.ball_query(_geometry(xyz), _geometry(new_xyz), radius, nsample)
+    xyz, new_xyz = _pair(xyz, new_xyz, "xyz", "new_xyz")
+    _require(nsample >= 1 and xyz.shape[1] >= 1, "cannot find {} points in xyz {}", nsample, xyz)
+    return torch.ops.act_ops.ball_query(xyz.detach(), new_xyz.detach(), radius, nsample)
 
 
 def three_nn(unknown, known):
-    """Three nearest of ``known`` (B, m, 3) for each of ``unknown`` (B, n, 3): distances and indices (B, n, 3)."""
-    _pair("unknown", unknown, "known", known)
-    _require(known.shape[1] >= 3, f"three neighbours asked of known of shape {tuple(known.shape)}")
-    return torch.ops.act_ops.three_nn(_geometry(unknown), _geometry(known))
+    """Find the three nearest of ``known`` (B, m, 3), m at least 3, for each of ``unknown`` (B, n, 3) (PointNet++).
+
+    Returns: Euclidean distances (B, n, 3), ascending, not differentiable, and indices (B, n, 3), ties as in ``knn``.
+    """
+    unknown, known = _pair(unknown, known, "unknown", "known")
+    _require(known.shape[1] >= 3, "three neighbours asked of known {}", known)
+    return torch.ops.act_ops.three_nn(unknown.detach(), known.detach())
 
 
 def three_interpolate(features, idx, weight):
-    """Mix three columns of ``features`` (B, C, m) for each point: idx and weight (B, n, 3) → (B, C, n).
+    """Mix three columns of features for each point: (B, C, m), idx and weight (B, n, 3) → (B, C, n) (PointNet++).
 
-    Differentiable in features and weight.
+    Differentiable in features and weight. An index outside 0 … m - 1 is an error of torch.
     """
-    _indexed(features, idx, 3)
-    _require(weight.shape == idx.shape, f"weight {tuple(weight.shape)} and idx {tuple(idx.shape)} differ in shape")
-    return torch.ops.act_ops.three_interpolate(features, idx.long(), weight.to(features.dtype))
+    features, idx = _indexed(features, idx, 3)
+    _require(weight.shape == idx.shape and idx.shape[2] == 3, "idx {} and weight {} must be (B, n, 3)", idx, weight)
+    return torch.ops.act_ops.three_interpolate(features, idx, weight.to(features.dtype))
 
 
-def _geometry(xyz):
-    return xyz.float() if xyz.dtype in (torch.float16, torch.bfloat16) else xyz
-
-
-def _require(condition, message):
+def _require(condition, message, *values):
+    """Raise a ValueError unless ``condition``; tensors among ``values`` stand for their shapes."""
     if not condition:
-        raise ValueError(message)
+        shown = (tuple(value.shape) if isinstance(value, torch.Tensor) else value for value in values)
+        raise ValueError(message.format(*shown))
 
 
-def _cloud(name, xyz):
-    _require(xyz.dim() == 3 and xyz.shape[-1] == 3, f"{name} must be (B, N, 3), not {tuple(xyz.shape)}")
+def _floating(tensor, name):
+    _require(tensor.is_floating_point(), "{} {} must be floating-point, not {}", name, tensor, tensor.dtype)
+    return tensor.float() if tensor.dtype in (torch.float16, torch.bfloat16) else tensor
 
 
-def _pair(name1, one, name2, two):
-    _require(one.dim() == 3 and two.dim() == 3 and one.shape[0] == two.shape[0] and one.shape[2] == two.shape[2],
-             f"{name1} {tuple(one.shape)} and {name2} {tuple(two.shape)} must be (B, N, D) and (B, M, D)")
+def _geometry(xyz, name, axes=3):
+    _require(xyz.dim() == 3 and (axes is None or xyz.shape[2] == axes), "{} must be (B, N, {}), not {}",
+             name, axes or "D", xyz)
+    return _floating(xyz, name)
 
 
-def _indexed(features, idx, dims):
-    _require(features.dim() == 3 and idx.dim() == dims and features.shape[0] == idx.shape[0],
-             f"features {tuple(features.shape)} must be (B, C, N) and idx {tuple(idx.shape)} of {dims} axes, from B")
+def _pair(one, two, name1, name2, axes=3):
+    """Check two clouds that belong together: batch, coordinates and type agree."""
+    one, two = _geometry(one, name1, axes), _geometry(two, name2, axes)
+    _require(one.shape[0] == two.shape[0] and one.shape[2] == two.shape[2],
+             "{} {} and {} {} differ in batch or coordinates", name1, one, name2, two)
+    _require(one.dtype == two.dtype, "{} is {} and {} is {}", name1, one.dtype, name2, two.dtype)
+    return one, two
+
+
+def _indexed(features, idx, axes):
+    """Check features and the index into their columns, which has ``axes`` axes."""
+    _require(features.dim() == 3 and idx.dim() == axes and features.shape[0] == idx.shape[0],
+             "features {} must be (B, C, N) and idx {} must have {} axes, B the first", features, idx, axes)
+    _require(not idx.is_floating_point(), "idx {} must hold integers, not {}", idx, idx.dtype)
+    return _floating(features, "features"), idx.long()

@@ -15,6 +15,7 @@ from utils.checkpoint import load_model, read_weights
 from utils.errors import ConfigError
 from utils.registry import check_keys
 
+
 class MaskTransformer(PointEncoder):
     """The student's encoder (``transformer_config``), with the two heads that released checkpoints carry unused."""
 
@@ -39,9 +40,10 @@ class ACT_PointDistillation(nn.Module):
     Keys:
         loss: ``cosine``, ``l2`` or ``smoothl1``.
         transformer_config: the student; see ``student_keys``.
-        dvae_config: the keys of the teacher, an ACTPromptedDiscreteVAEwithVIT unless ``NAME`` says otherwise, ``ckpt`` (a stage-I checkpoint; without it the
-            teacher is untrained), ``teacher_codes`` (``gumbel`` samples the codes as published, ``argmax``) and
-            ``teacher_mode`` (``eval``; ``train`` keeps batch statistics and dropout on, as the published code does).
+        dvae_config: the keys of the teacher, an ACTPromptedDiscreteVAEwithVIT unless ``NAME`` says otherwise;
+            ``ckpt``, a stage-I checkpoint, without which the teacher is untrained; ``teacher_codes`` (``gumbel``
+            samples the codes as published, ``argmax``); ``teacher_mode`` (``eval``; ``train`` keeps batch statistics
+            and dropout on, as the published code does).
     """
 
     def __init__(self, *, loss="cosine", transformer_config, dvae_config):

@@ -6,9 +6,10 @@ from torch import nn
 from models.build import MODELS
 from models.dgcnn import DGCNN, center_graph
 from models.folding import FoldingDecoder
-from models.losses import code_kl, perplexity, reconstruction_loss
+from models.losses import code_kl, reconstruction_loss
 from models.point_embed import PatchEncoder, group
 from utils.errors import ConfigError
+from utils.metrics import codebook_perplexity
 
 
 @MODELS.register
@@ -49,7 +50,7 @@ class DiscreteVAE(nn.Module):
         kld_loss = code_kl(logits)
         return {
             "loss": recon_loss + kld_weight * kld_loss, "recon_loss": recon_loss, "kld_loss": kld_loss,
-            "codes": codes, "perplexity": perplexity(codes, self.num_tokens), "logits": logits,
+            "codes": codes, "perplexity": codebook_perplexity(codes, self.num_tokens), "logits": logits,
             "whole_coarse": (coarse + center.unsqueeze(2)).flatten(1, 2),
             "whole_fine": (fine + center.unsqueeze(2)).flatten(1, 2),
         }

@@ -48,9 +48,3 @@ def distillation_loss(name):
     if name not in DISTILLATION_LOSSES:
         raise ConfigError(f"loss '{name}' is not one of {', '.join(DISTILLATION_LOSSES)}")
     return DISTILLATION_LOSSES[name]
-
-
-def perplexity(codes, num_tokens):
-    """Effective number of codes in use: the exponential of the entropy of ``codes``' histogram, 1 … num_tokens."""
-    share = torch.bincount(codes.flatten(), minlength=num_tokens).float() / codes.numel()
-    return torch.exp(-torch.xlogy(share, share).sum())

@@ -31,7 +31,8 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
         blocks, norm = build_vit(visual_embed_type, visual_embed_pretrained, visual_embed_kwargs or {})
         width = norm.weight.shape[0]
         if width != visual_embed_dim:
-            raise ConfigError(f"model.visual_embed_dim is {visual_embed_dim}, but '{visual_embed_type}' is {width} wide")
+            raise ConfigError(f"model.visual_embed_dim is {visual_embed_dim}, but '{visual_embed_type}' is {width} "
+                              f"wide")
         self.frozen = freeze_visual_embed
         self.num_prompt_token, self.use_deep_prompt = num_prompt_token, use_deep_prompt
         self.visual_embed = nn.Sequential(blocks, norm).requires_grad_(not freeze_visual_embed)

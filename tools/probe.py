@@ -4,16 +4,22 @@ import warnings
 import numpy as np
 import torch
 
+from datasets.transforms import subsample
+
 GRID = (0.001, 0.01, 0.1)
 
 
-def extract_features(model, loader, device):
-    """Return the features (N, C) and labels (N,) of all clouds of ``loader`` by ``model.forward_features``."""
+def extract_features(model, loader, device, npoints):
+    """Return the features (N, C) and labels (N,) of all clouds of ``loader`` by ``model.forward_features``.
+
+    Clouds are reduced to ``npoints`` by furthest point sampling.
+    """
     model.eval()
     features, labels = [], []
     with torch.inference_mode():
         for points, label in loader:
-            features.append(model.forward_features(points.to(device)).float().cpu())
+            points = subsample(points.to(device), npoints, random=False)
+            features.append(model.forward_features(points).float().cpu())
             labels.append(label)
     return torch.cat(features).numpy(), torch.cat(labels).numpy()
 

@@ -3,13 +3,12 @@ import numpy as np
 import torch
 
 from models import build_model_from_cfg
-from models.losses import perplexity
 from tools import trainer
 from tools.builder import build_dataset, build_loader, cosine_ramp
 from tools.experiment import open_experiment, summarize
 from utils.checkpoint import load_model, read_weights
 from utils.errors import ConfigError
-from utils.metrics import CategoryTable, reconstruction_metrics
+from utils.metrics import CategoryTable, codebook_perplexity, reconstruction_metrics
 from utils.pictures import reconstruction_picture, write_ply
 
 # the categories that the published --test shows
@@ -52,7 +51,7 @@ class Autoencoding:
         the coarse clouds; ``perplexity`` tells how many codes are in use.
         """
         data = self.datasets["val"]
-        table, codes, shown = CategoryTable(data.class_names), [], 0
+        table, codes, shown = CategoryTable(data.class_names, getattr(data, "taxonomies", None)), [], 0
         for points, label in self.val_loader:
             points = points.to(self.experiment.device)
             out = self.model(points)
@@ -65,7 +64,7 @@ class Autoencoding:
                 self.experiment.board.add_image(f"reconstruction/{shown}", image, max(epoch, 0), dataformats="HWC")
                 shown += 1
         self.experiment.log.info("%s", table.render())
-        return {**table.overall(), "perplexity": perplexity(torch.cat(codes), self.model.num_tokens).item()}
+        return {**table.overall(), "perplexity": codebook_perplexity(torch.cat(codes), self.model.num_tokens).item()}
 
     def draw(self):
         """Write a picture and the clouds of the first object of every shown category; returns the folder."""

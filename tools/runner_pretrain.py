@@ -1,4 +1,5 @@
 """Stage II: masked distillation, watched by a linear SVM on the frozen student's features."""
+from datasets.transforms import build_transform
 from models import build_model_from_cfg
 from tools import trainer
 from tools.builder import build_dataset, build_loader
@@ -22,7 +23,7 @@ class Pretraining:
         self.model.to(experiment.device)
         self.datasets = {split: build_dataset(experiment, split) for split in ("train", "extra_train", "val")}
         self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
-        self.augment = trainer_transform(config)
+        self.augment = build_transform(["ScaleAndTranslate"])
         probed = [self.datasets[split] for split in ("extra_train", "val")]
         self.probe_loaders = [build_loader(experiment, data, 2 * config.total_bs) for data in probed if data]
 
@@ -34,15 +35,10 @@ class Pretraining:
         """Return the accuracy of a linear SVM, or None unless the config has ``extra_train`` and ``val``."""
         if len(self.probe_loaders) < 2:
             return None
-        train, test = (extract_features(self.model, loader, self.experiment.device) for loader in self.probe_loaders)
+        npoints = self.datasets["train"].npoints
+        train, test = (extract_features(self.model, loader, self.experiment.device, npoints)
+                       for loader in self.probe_loaders)
         return {"SVM": linear_svm(train, test, self.experiment.args.seed)}
-
-
-def trainer_transform(config):
-    """Stage II trains on scaled and shifted clouds."""
-    from datasets.transforms import build_transform
-
-    return build_transform(["ScaleAndTranslate"])
 
 
 def run(args):

@@ -20,8 +20,8 @@ SECTIONS = {
     "consider_metric": None, "npoints": None,
 }
 DEFAULTS = {"step_per_update": 1}
-REQUIRED = ("optimizer.type", "optimizer.kwargs.lr", "scheduler.type", "scheduler.kwargs.epochs", "dataset.train._base_",
-            "model.NAME", "total_bs", "max_epoch")
+REQUIRED = ("optimizer.type", "optimizer.kwargs.lr", "scheduler.type", "scheduler.kwargs.epochs",
+            "dataset.train._base_", "model.NAME", "total_bs", "max_epoch")
 
 
 class Loader(yaml.SafeLoader):

@@ -109,4 +109,4 @@ def codebook_perplexity(codes, num_tokens):
     ``codes`` holds integer code numbers in any shape.
     """
     share = torch.bincount(codes.flatten(), minlength=num_tokens).double() / codes.numel()  # num_tokens
-    return torch.exp(-torch.xlogy(share, share).sum()).item()
+    return torch.exp(-torch.xlogy(share, share).sum())

@@ -15,7 +15,6 @@ AZIMUTH, ELEVATION = np.radians(40), np.radians(22)  # of the viewer: about the 
 DEPTH_COLOURS = LinearSegmentedColormap.from_list("depth", ["#c3d5e6", "#5b8fc0", "#24508f", "#101d4d"])
 OUTLIERS = 1.4  # a reconstruction may reach this much further than the input before the rest is left out
 CURVE_COLOUR = "#24508f"
-MARGINS = {"w_pad": 0.06, "h_pad": 0.07}  # inches round every panel
 
 
 def reconstruction_picture(path, clouds, title=""):
@@ -28,7 +27,7 @@ def reconstruction_picture(path, clouds, title=""):
 
     Returns the picture (H, W, 3) uint8, for TensorBoard. Raises ValueError for arrays of other shapes.
     """
-    figure = Figure(figsize=(3 * len(clouds), 3.2 + 0.3 * bool(title)), dpi=100, layout=ConstrainedLayoutEngine(**MARGINS))
+    figure = new_figure(3 * len(clouds), 3.2 + 0.3 * bool(title))
     if title:
         figure.suptitle(title, fontsize=13)
     draw_clouds(figure.subplots(1, len(clouds), squeeze=False)[0], clouds)
@@ -47,7 +46,7 @@ def demo_picture(path, reconstructions, curves, xlabel="epoch"):
     Returns the picture (H, W, 3) uint8.
     """
     rows = max(len(reconstructions), 1)
-    figure = Figure(figsize=(13, 2.7 * rows + 0.2), dpi=100, layout=ConstrainedLayoutEngine(**MARGINS))
+    figure = new_figure(13, 2.7 * rows + 0.2)
     left, right = figure.subfigures(1, 2, width_ratios=(2.1, 1))
     if reconstructions:
         grid = left.subplots(rows, 3, squeeze=False)
@@ -59,6 +58,11 @@ def demo_picture(path, reconstructions, curves, xlabel="epoch"):
             draw_curve(axes, title, points)
         panels[-1].set_xlabel(xlabel)
     return render(figure, path)
+
+
+def new_figure(width, height):
+    """Return an empty figure of ``width`` × ``height`` inches; free of pyplot, so nothing is kept open."""
+    return Figure(figsize=(width, height), dpi=100, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.07))
 
 
 def draw_clouds(panels, clouds):

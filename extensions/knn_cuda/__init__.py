@@ -1,5 +1,4 @@
 """k nearest neighbours with the signature of the published ``KNN_CUDA`` package, on any device."""
-import torch
 from torch import nn
 
 from extensions.ops import knn
@@ -16,8 +15,7 @@ class KNN(nn.Module):
         self.k, self.transpose_mode = k, transpose_mode
 
     def forward(self, ref, query):
-        with torch.no_grad():
-            if self.transpose_mode:
-                return knn(ref, query, self.k)
-            distance, index = knn(ref.transpose(1, 2), query.transpose(1, 2), self.k)
-            return distance.transpose(1, 2).contiguous(), index.transpose(1, 2).contiguous()
+        if self.transpose_mode:
+            return knn(ref, query, self.k)
+        distance, index = knn(ref.transpose(1, 2), query.transpose(1, 2), self.k)
+        return distance.transpose(1, 2).contiguous(), index.transpose(1, 2).contiguous()

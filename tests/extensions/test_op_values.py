@@ -1,0 +1,104 @@
+"""Every operator, on every sample, equals the naive float64 loops."""
+import numpy as np
+import op_oracle
+import pytest
+import torch
+from op_samples import CLOUDS, SAMPLES, strided
+
+from extensions import kernels, ops
+
+
+def call(operator, arguments):
+    """Call an operator, backward ones directly, and return a tuple of its results."""
+    function = getattr(ops, operator, None) or getattr(torch.ops.act_ops, operator)
+    result = function(*arguments)
+    return result if isinstance(result, tuple) else (result,)
+
+
+def check(operator, arguments):
+    """Compare with the oracle: indices exactly, values to float32 precision, shapes and types."""
+    plain = [value.double().numpy() if isinstance(value, torch.Tensor) and value.is_floating_point()
+             else value.numpy() if isinstance(value, torch.Tensor) else value for value in arguments]
+    expected = getattr(op_oracle, operator)(*plain)
+    expected = expected if isinstance(expected, tuple) else (expected,)
+    results = call(operator, arguments)
+    assert len(results) == len(expected)
+    for result, wanted in zip(results, expected, strict=True):
+        assert result.is_contiguous()
+        assert result.shape == wanted.shape
+        if wanted.dtype == np.int64:
+            assert result.dtype == torch.int64
+            np.testing.assert_array_equal(result.numpy(), wanted)
+        else:
+            assert result.dtype == torch.float32
+            np.testing.assert_allclose(result.numpy(), wanted, rtol=2e-6, atol=2e-6)
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=str)
+def test_value(sample):
+    check(sample.operator, sample.arguments)
+
+
+@pytest.mark.parametrize("sample", [s for s in SAMPLES if s.name in ("random", "one_in_many")], ids=str)
+def test_strided_input(sample):
+    arguments = [strided(value) for value in sample.arguments]
+    before = [value.clone() if isinstance(value, torch.Tensor) else value for value in arguments]
+    check(sample.operator, arguments)
+    for value, old in zip(arguments, before, strict=True):
+        assert not isinstance(value, torch.Tensor) or value.equal(old)
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 200])
+@pytest.mark.parametrize("sample", [s for s in SAMPLES if s.operator in ("knn", "chamfer", "ball_query", "three_nn")
+                                    and s.name in ("random", "ties", "empty_batch")], ids=str)
+def test_in_parts(monkeypatch, sample, chunk):
+    """However small the part of the distance matrix held at once, the result is the same."""
+    monkeypatch.setattr(kernels, "CHUNK", chunk)
+    check(sample.operator, sample.arguments)
+
+
+@pytest.mark.parametrize("name", ["random", "ties", "equal"])
+def test_float64(name):
+    xyz, other = (cloud.double() for cloud in CLOUDS[name])
+    distance, index = ops.knn(xyz, other, 5)
+    expected = op_oracle.knn(xyz.numpy(), other.numpy(), 5)
+    assert distance.dtype == torch.float64
+    np.testing.assert_allclose(distance, expected[0], rtol=1e-14)
+    np.testing.assert_array_equal(index, expected[1])
+
+
+def test_knn_in_other_dimensions():
+    random = torch.Generator().manual_seed(3)
+    for dimensions in (1, 2, 16):
+        check("knn", (torch.randn(2, 20, dimensions, generator=random),
+                      torch.randn(2, 6, dimensions, generator=random), 4))
+
+
+def test_fps_skips_points_at_the_origin():
+    """Worked by hand: 1 and 3 lie within the threshold, 4 ties with 2."""
+    xyz = torch.tensor([[[0, 0, 0], [0.03, 0, 0], [1, 0, 0], [0, 0, 0], [-1, 0, 0], [0.5, 0, 0]]])
+    assert ops.furthest_point_sample(xyz, 5).tolist() == [[0, 2, 4, 5, 2]]
+    assert ops.furthest_point_sample(xyz, 5, skip_origin=False).tolist() == [[0, 2, 4, 5, 1]]
+    assert ops.furthest_point_sample(xyz * 0, 3).tolist() == [[0, 0, 0]]
+    on_it = torch.tensor([[[1, 0, 0], [0.001 ** 0.5, 0, 0], [0.032, 0, 0]]])  # the square is ≤ 1e-3, > 1e-3
+    assert ops.furthest_point_sample(on_it, 3).tolist() == [[0, 2, 0]]
+
+
+def test_not_a_number_shows():
+    """A NaN must reach the loss, where training stops, and never an index outside the cloud."""
+    xyz, other = (cloud.clone() for cloud in CLOUDS["random"])
+    xyz[0, 3, 1] = float("nan")
+    dist1, dist2, idx1, idx2 = ops.chamfer(xyz, other)
+    assert dist1[0, 3].isnan()
+    assert dist2[0].isnan().all()
+    assert not dist1[1].isnan().any()
+    assert 0 <= idx1.min() <= idx1.max() < other.shape[1]
+    assert 0 <= idx2.min() <= idx2.max() < xyz.shape[1]
+    assert 0 <= ops.furthest_point_sample(xyz, 9).min() <= ops.furthest_point_sample(xyz, 9).max() < xyz.shape[1]
+
+
+def test_ball_is_open_and_keeps_index_order():
+    xyz = torch.tensor([[[2.0, 0, 0], [0.5, 0, 0], [1.0, 0, 0], [0, 0, 0], [0, 0.9, 0]]])
+    centres = torch.tensor([[[0.0, 0, 0], [9, 9, 9]]])
+    assert ops.ball_query(xyz, centres, 1.0, 4).tolist() == [[[1, 3, 4, 1], [0, 0, 0, 0]]]
+    assert ops.ball_query(xyz, centres, 1.0, 2).tolist() == [[[1, 3], [0, 0]]]

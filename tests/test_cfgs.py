@@ -1,0 +1,120 @@
+"""The config files hold the published values; the table is written by hand, not read from the files."""
+import pathlib
+
+import pytest
+import yaml
+
+from datasets import DATASETS
+from datasets.shape_recipes import RECIPES
+from models import MODELS
+from utils.config import load_config
+from utils.registry import check_keys
+
+ROOT = pathlib.Path(__file__).parent.parent
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "cfgs").rglob("*.yaml"))
+RUNS = [name for name in FILES if "/dataset_configs/" not in name]
+
+SCHEDULE = {"optimizer.type": "AdamW", "scheduler.type": "CosLR", "scheduler.kwargs.epochs": 300,
+            "scheduler.kwargs.initial_epochs": 10, "max_epoch": 300, "step_per_update": 1}
+SHAPENET = {"NAME": "ShapeNet", "DATA_PATH": "data/ShapeNet55-34/ShapeNet-55",
+            "PC_PATH": "data/ShapeNet55-34/shapenet_pc", "N_POINTS": 8192}
+MODELNET = {"NAME": "ModelNet", "DATA_PATH": "data/ModelNet/modelnet40_normal_resampled", "N_POINTS": 8192,
+            "NUM_CATEGORY": 40, "USE_NORMALS": False}
+STAGE_ONE = SCHEDULE | {
+    "optimizer.kwargs.lr": 5e-4, "optimizer.kwargs.weight_decay": 5e-4, "total_bs": 64, "grad_norm_clip": 10,
+    "consider_metric": "CDL1", "temp": {"start": 1, "target": 0.0625, "ntime": 100000},
+    "kldweight": {"start": 0, "target": 0.1, "ntime": 100000, "offset": 10000},
+    "dataset.train": {"_base_": SHAPENET, "others": {"subset": "train", "npoints": 1024}},
+    "dataset.val": {"_base_": SHAPENET, "others": {"subset": "test", "npoints": 1024}},
+    "dataset.test": {"_base_": SHAPENET, "others": {"subset": "test", "npoints": 1024}},
+}
+TEACHER = {
+    "visual_embed_type": "vit_base_patch16_384", "visual_embed_dim": 768, "visual_embed_pos": "after_dgcnn1",
+    "visual_embed_pretrained": True, "freeze_visual_embed": True, "num_prompt_token": 64, "use_deep_prompt": True,
+    "num_group": 64, "group_size": 32, "num_tokens": 8192, "encoder_dims": 384, "tokens_dims": 384,
+    "decoder_dims": 384,
+}
+CLASSIFIER = {"NAME": "PointTransformer", "embed_dim": 384, "depth": 12, "drop_path_rate": 0.1, "cls_dim": 40,
+              "num_heads": 6, "group_size": 32, "num_group": 64, "encoder_dims": 384, "transfer_type": "full"}
+FINE_TUNING = SCHEDULE | {
+    "optimizer.kwargs.lr": 5e-4, "optimizer.kwargs.weight_decay": 0.05, "total_bs": 32, "grad_norm_clip": 10,
+    "npoints": 1024, "model": CLASSIFIER, "dataset.train": {"_base_": MODELNET, "others": {"subset": "train"}},
+    "dataset.val": {"_base_": MODELNET, "others": {"subset": "test"}},
+}
+PUBLISHED = {
+    "autoencoder/act_dvae_with_pretrained_transformer.yaml":
+        STAGE_ONE | {"model": {"NAME": "ACTPromptedDiscreteVAEwithVIT"} | TEACHER},
+    "autoencoder/pointbert_dvae.yaml":
+        STAGE_ONE | {"model": {"NAME": "DiscreteVAE", "num_group": 64, "group_size": 32, "num_tokens": 8192,
+                               "encoder_dims": 256, "tokens_dims": 256, "decoder_dims": 256}},
+    "pretrain/pretrain_act_distill.yaml": SCHEDULE | {
+        "optimizer.kwargs.lr": 1e-3, "optimizer.kwargs.weight_decay": 0.05, "total_bs": 128,
+        "dataset.train": {"_base_": SHAPENET, "others": {"subset": "train", "npoints": 1024, "whole": True}},
+        "dataset.extra_train": {"_base_": MODELNET, "others": {"subset": "train", "npoints": 1024}},
+        "dataset.val": {"_base_": MODELNET, "others": {"subset": "test", "npoints": 1024}},
+        "model": {
+            "NAME": "ACT_PointDistillation", "loss": "cosine",
+            "transformer_config": {
+                "mask_ratio": 0.8, "mask_type": "rand", "proj": "linear", "embed_dim": 384, "encoder_dims": 384,
+                "depth": 12, "drop_path_rate": 0.1, "cls_dim": 512, "replace_pob": 0, "num_heads": 6,
+                "decoder_depth": 2, "decoder_num_heads": 6, "return_all_tokens": False, "cls_loss": False,
+                "register_shallow_hook": 9},
+            "dvae_config": TEACHER | {"ckpt": "model_zoo/ckpt_act_dvae.pth"}}},
+    "finetune_classification/full/finetune_modelnet.yaml": FINE_TUNING,
+    "finetune_classification/full/finetune_modelnet_8k.yaml":
+        FINE_TUNING | {"npoints": 8192, "model": CLASSIFIER | {"num_group": 512}},
+    "finetune_classification/linear/finetune_modelnet_linear.yaml":
+        FINE_TUNING | {"optimizer.kwargs.lr": 1e-3, "model": CLASSIFIER | {"transfer_type": "linear"}},
+    "finetune_classification/mlp3/finetune_modelnet_mlp3.yaml":
+        FINE_TUNING | {"optimizer.kwargs.lr": 1e-3, "model": CLASSIFIER | {"transfer_type": "mlp-3"}},
+}
+
+
+def value_at(config, path):
+    for key in path.split("."):
+        config = config[key]
+    return config
+
+
+@pytest.mark.parametrize(("name", "key", "value"), [
+    (name, key, value) for name, values in PUBLISHED.items() for key, value in values.items()])
+def test_published_value(name, key, value):
+    assert value_at(load_config(ROOT / "cfgs" / name), key) == value
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_config_is_read_and_its_keys_are_taken(name):
+    config = load_config(ROOT / name)
+    keys = {key: value for key, value in config.model.items() if key != "NAME"}
+    check_keys(MODELS.get(config.model.NAME), keys, "model")
+    for split, section in config.dataset.items():
+        keys = {**section._base_, **section.get("others", {})}
+        check_keys(DATASETS.get(keys.pop("NAME")), keys, f"dataset.{split}")
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if "/dataset_configs/" in name])
+def test_dataset_config_names_a_dataset(name):
+    assert yaml.safe_load((ROOT / name).read_text())["NAME"] in DATASETS.classes
+
+
+@pytest.mark.parametrize("name", [name for name in RUNS if "/demo/" in name and "finetune" not in name])
+def test_demo_schedules_end_with_the_run(name):
+    config = load_config(ROOT / name)
+    assert config.max_epoch == config.scheduler.kwargs.epochs - 1
+    if "temp" in config:
+        steps = config.scheduler.kwargs.epochs * (config.dataset.train.others["size"] // config.total_bs)
+        assert config.temp.ntime <= steps
+        assert config.kldweight.offset + config.kldweight.ntime <= steps
+
+
+def test_demo_stages_fit_together():
+    stage_one, stage_two, classifier = (load_config(ROOT / f"cfgs/demo/{name}.yaml").model
+                                        for name in ("autoencoder", "pretrain", "finetune"))
+    teacher = {key: value for key, value in stage_two.dvae_config.items() if key != "ckpt"}
+    assert teacher == {key: value for key, value in stage_one.items() if key != "NAME"}
+    student = stage_two.transformer_config
+    for key in ("embed_dim", "depth", "num_heads", "encoder_dims"):
+        assert classifier[key] == student[key], key
+    assert (classifier.num_group, classifier.group_size) == (teacher["num_group"], teacher["group_size"])
+    assert teacher["encoder_dims"] == student.encoder_dims
+    assert classifier.cls_dim == len(RECIPES)
