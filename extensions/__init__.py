@@ -5,5 +5,5 @@ __all__ = ["autograd", "backend", "kernels", "schemas"]
 
 
 def backend():
-    """Return in words which kernels serve."""
+    """Return in a few words which kernels serve the operators."""
     return "pure PyTorch"

@@ -1,4 +1,7 @@
-"""Chamfer losses with the signatures of the published ``chamfer_dist`` package."""
+"""Chamfer losses with the signatures of the published ``chamfer_dist`` package (GRNet, Xie et al. 2020).
+
+Each is a module with ``forward(xyz1, xyz2)`` of clouds (B, N, 3) and (B, M, 3); shapes that do not fit are a ValueError.
+"""
 from torch import nn
 
 from extensions.ops import chamfer
@@ -7,7 +10,7 @@ TINY = 1e-24  # keeps the gradient of a square root finite where two points coin
 
 
 class _Chamfer(nn.Module):
-    """``ignore_zeros`` drops the all-zero (padding) points of a batch of one."""
+    """``ignore_zeros`` drops the padding, points at exactly (0, 0, 0), from both clouds of a batch of one."""
 
     def __init__(self, ignore_zeros=False):
         super().__init__()
@@ -21,7 +24,7 @@ class _Chamfer(nn.Module):
 
 
 class ChamferDistanceL2(_Chamfer):
-    """Mean squared distance of xyz1 (B, N, 3) to xyz2 (B, M, 3) plus that of xyz2 to xyz1."""
+    """Mean squared distance of xyz1 to xyz2 plus that of xyz2 to xyz1: a scalar."""
 
     def forward(self, xyz1, xyz2):
         one, two = self.distances(xyz1, xyz2)
@@ -29,7 +32,7 @@ class ChamferDistanceL2(_Chamfer):
 
 
 class ChamferDistanceL2_split(_Chamfer):  # noqa: N801 - the published name
-    """The two means of ChamferDistanceL2, apart."""
+    """The two means of ChamferDistanceL2 apart: of xyz1 to xyz2, of xyz2 to xyz1."""
 
     def forward(self, xyz1, xyz2):
         one, two = self.distances(xyz1, xyz2)
@@ -37,7 +40,10 @@ class ChamferDistanceL2_split(_Chamfer):  # noqa: N801 - the published name
 
 
 class ChamferDistanceL1(_Chamfer):
-    """Mean distance of xyz1 (B, N, 3) to xyz2 (B, M, 3) and that of xyz2 to xyz1, averaged."""
+    """Mean distance of xyz1 to xyz2 and that of xyz2 to xyz1, averaged: a scalar.
+
+    Where two points coincide the gradient is zero.
+    """
 
     def forward(self, xyz1, xyz2):
         one, two = self.distances(xyz1, xyz2)

@@ -5,9 +5,10 @@ from extensions.ops import knn
 
 
 class KNN(nn.Module):
-    """``forward(ref, query)`` → Euclidean distances and int64 indices.
+    """``forward(ref, query)`` → Euclidean distances, ascending, and int64 indices into ref; no gradient.
 
-    With ``transpose_mode`` clouds are (B, N, D) and results (B, M, k); without, (B, D, N) and (B, k, M).
+    With ``transpose_mode`` clouds are (B, N, D) and (B, M, D), results (B, M, k); without, (B, D, N) and (B, D, M),
+    results (B, k, M). ``k`` above N is a ValueError.
     """
 
     def __init__(self, k, transpose_mode=False):

@@ -1,4 +1,7 @@
-"""Operators with the signatures of the published ``pointnet2_ops.pointnet2_utils``; indices are int32, as there."""
+"""Operators with the signatures of the published ``pointnet2_ops.pointnet2_utils`` (Wijmans 2018).
+
+Indices are returned as int32, as there; any integer type is accepted. ``extensions.ops`` documents each in full.
+"""
 import torch
 from torch import nn
 
@@ -6,17 +9,17 @@ from extensions import ops
 
 
 def furthest_point_sample(xyz, npoint):
-    """(B, N, 3) → (B, npoint) int32."""
+    """(B, N, 3) → (B, npoint) int32; points at the origin are skipped."""
     return ops.furthest_point_sample(xyz, npoint).int()
 
 
 def gather_operation(features, idx):
-    """(B, C, N), (B, M) → (B, C, M)."""
+    """(B, C, N), (B, M) → (B, C, M); differentiable."""
     return ops.gather_points(features, idx)
 
 
 def grouping_operation(features, idx):
-    """(B, C, N), (B, M, K) → (B, C, M, K)."""
+    """(B, C, N), (B, M, K) → (B, C, M, K); differentiable."""
     return ops.group_points(features, idx)
 
 
@@ -27,12 +30,12 @@ def three_nn(unknown, known):
 
 
 def three_interpolate(features, idx, weight):
-    """(B, C, m), (B, n, 3), (B, n, 3) → (B, C, n)."""
+    """(B, C, m), (B, n, 3), (B, n, 3) → (B, C, n); differentiable in features and weight."""
     return ops.three_interpolate(features, idx, weight)
 
 
 def ball_query(radius, nsample, xyz, new_xyz):
-    """(B, N, 3), (B, M, 3) → (B, M, nsample) int32."""
+    """Radius, number, points (B, N, 3), centres (B, M, 3) → (B, M, nsample) int32."""
     return ops.ball_query(xyz, new_xyz, radius, nsample).int()
 
 
@@ -44,11 +47,11 @@ class QueryAndGroup(nn.Module):
         self.radius, self.nsample, self.use_xyz = radius, nsample, use_xyz
 
     def forward(self, xyz, new_xyz, features=None):
-        """(B, N, 3), (B, M, 3), (B, C, N) or None → (B, 3 + C, M, nsample)."""
+        """(B, N, 3), (B, M, 3), (B, C, N) or None → (B, 3 + C, M, nsample); C or 3 alone where one is left out."""
         if features is None and not self.use_xyz:
             raise ValueError("without features QueryAndGroup needs use_xyz")
         index = ops.ball_query(xyz, new_xyz, self.radius, self.nsample)
-        grouped = ops.group_points(xyz.transpose(1, 2), index) - new_xyz.transpose(1, 2).unsqueeze(-1)
+        grouped = ops.group_points(xyz.transpose(1, 2), index) - new_xyz.transpose(1, 2).unsqueeze(-1)  # B 3 M K
         if features is None:
             return grouped
         features = ops.group_points(features, index)
@@ -56,15 +59,15 @@ class QueryAndGroup(nn.Module):
 
 
 class GroupAll(nn.Module):
-    """One group of all points."""
+    """One group of all points, features if given below their coordinates."""
 
     def __init__(self, use_xyz=True):
         super().__init__()
         self.use_xyz = use_xyz
 
     def forward(self, xyz, new_xyz, features=None):
-        """(B, N, 3), ignored, (B, C, N) or None → (B, 3 + C, 1, N)."""
-        grouped = xyz.transpose(1, 2).unsqueeze(2)
+        """(B, N, 3), ignored, (B, C, N) or None → (B, 3 + C, 1, N); C or 3 alone where one is left out."""
+        grouped = xyz.transpose(1, 2).unsqueeze(2)  # B 3 1 N
         if features is None:
             return grouped
         features = features.unsqueeze(2)

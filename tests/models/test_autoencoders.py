@@ -1,0 +1,139 @@
+import math
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from models import build_model_from_cfg
+from models.foundation import build_vit, prompted_block
+from models.losses import code_kl, reconstruction_loss
+from utils.errors import CheckpointError, ConfigError
+
+TINY = {"embed_dim": 48, "depth": 3, "num_heads": 3}
+CONFIG = {
+    "NAME": "ACTPromptedDiscreteVAEwithVIT", "visual_embed_type": "vit_tiny_patch16_224", "visual_embed_dim": 48,
+    "visual_embed_pretrained": False, "visual_embed_kwargs": TINY, "num_prompt_token": 4, "num_group": 8,
+    "group_size": 8, "num_tokens": 16, "encoder_dims": 16, "tokens_dims": 16, "decoder_dims": 16}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def build(**changes):
+    return build_model_from_cfg({**CONFIG, **changes})
+
+
+def test_prompts_as_keys_and_values_equal_the_whole_sequence():
+    block = timm.create_model("vit_tiny_patch16_224", **TINY).blocks[1].eval()
+    x, prompts = torch.randn(2, 5, 48), torch.randn(1, 4, 48)
+    whole = block(torch.cat([prompts.expand(2, -1, -1), x], 1))[:, 4:]
+    torch.testing.assert_close(prompted_block(block, x, prompts), whole, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(("prompts", "deep"), [(4, True), (4, False), (0, False)])
+def test_only_the_foundation_blocks_are_frozen(prompts, deep):
+    model = build(num_prompt_token=prompts, use_deep_prompt=deep)
+    model.train()(torch.rand(2, 64, 3), 1.0, 0.1)["loss"].backward()
+    without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert without == {name for name, _ in model.named_parameters() if name.startswith("visual_embed.")}
+    assert not model.visual_embed.training
+
+
+def test_an_unfrozen_transformer_trains():
+    model = build(freeze_visual_embed=False).train()
+    model(torch.rand(2, 64, 3))["loss"].backward()
+    assert model.visual_embed.training
+    assert all(parameter.grad is not None for parameter in model.visual_embed.parameters())
+
+
+def test_prompt_dropout_is_on_in_training_alone():
+    model = build()
+    tokens, center = torch.randn(2, 8, 16), torch.randn(2, 8, 3)
+    model.train()
+    assert not torch.equal(model.transform(tokens, center), model.transform(tokens, center))
+    model.eval()
+    assert torch.equal(model.transform(tokens, center), model.transform(tokens, center))
+
+
+def test_evaluation_takes_the_arg_max_codes():
+    model = build().eval()
+    out = model(torch.rand(2, 64, 3))
+    assert torch.equal(out["codes"], out["logits"].argmax(-1))
+    assert out["whole_coarse"].shape == (2, 16, 3)
+    assert out["whole_fine"].shape == (2, 64, 3)
+    assert 1 <= out["perplexity"] <= 16
+
+
+def test_sampled_teacher_codes_follow_the_distribution():
+    model = build().eval()
+    seen = []
+    model.code_logits = lambda *_: torch.tensor([0.7, 0.2, 0.1]).log().expand(4000, 8, 3)
+    model.transform = lambda tokens, center: seen.append(tokens) or tokens
+    with torch.no_grad():
+        model.codebook[:3] = torch.eye(3, 16)
+        model.teacher_features(None, torch.rand(4000, 8, 3), "gumbel", after_dgcnn2=False)
+    assert seen[0].mean((0, 1))[:3].tolist() == pytest.approx([0.7, 0.2, 0.1], abs=0.01)
+
+
+def test_kl_by_hand():
+    logits = torch.tensor([[[0.9, 0.1], [0.5, 0.5]]]).log()
+    assert code_kl(logits).item() == pytest.approx(math.log(0.5) - (math.log(0.7) + math.log(0.3)) / 2)
+
+
+def test_kl_of_unused_codes_is_finite():
+    assert torch.isfinite(code_kl(torch.tensor([[[0.0, -1e4]]])))
+
+
+def test_reconstruction_loss_by_hand():
+    target = torch.zeros(1, 1, 4, 3)
+    coarse = torch.zeros(1, 1, 1, 3) + torch.tensor([3.0, 4.0, 0.0])
+    assert reconstruction_loss(coarse, target, target).item() == pytest.approx(5.0)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"visual_embed_type": "vit_tinny"}, "visual_embed_type 'vit_tinny' is not a model of timm"),
+    ({"visual_embed_dim": 32}, "visual_embed_dim is 32, but 'vit_tiny_patch16_224' is 48 wide"),
+    ({"visual_embed_type": "resnet18", "visual_embed_kwargs": {}}, "'resnet18' is not a vision Transformer"),
+    ({"visual_embed_kwargs": {"dept": 3}}, "timm cannot build 'vit_tiny_patch16_224'"),
+    ({"visual_embed_pos": "before"}, "visual_embed_pos 'before' is not known"),
+    ({"group_size": 10}, "group_size is 10; the decoder folds"),
+    ({"tokens_dim": 3}, r"unknown key 'model.tokens_dim' \(did you mean 'tokens_dims'\?\)"),
+])
+def test_wrong_configs(change, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**change)
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pth"])
+def test_a_weight_file_is_loaded(tmp_path, suffix):
+    vit = timm.create_model("vit_tiny_patch16_224", **TINY)
+    path = tmp_path / f"vit.{suffix}"
+    save_file(vit.state_dict(), path) if suffix == "safetensors" else torch.save(vit.state_dict(), path)
+    blocks, norm = build_vit("vit_tiny_patch16_224", str(path), TINY)
+    assert torch.equal(blocks[2].attn.qkv.weight, vit.blocks[2].attn.qkv.weight)
+    assert torch.equal(norm.bias, vit.norm.bias)
+
+
+@pytest.mark.parametrize("kwargs", [{**TINY, "depth": 2}, {**TINY, "depth": 4}, {**TINY, "embed_dim": 24}])
+def test_a_weight_file_of_another_transformer_is_refused(tmp_path, kwargs):
+    path = tmp_path / "vit.safetensors"
+    save_file(timm.create_model("vit_tiny_patch16_224", **TINY).state_dict(), path)
+    with pytest.raises(CheckpointError, match=r"vit.safetensors does not hold the Transformer .* match, "):
+        build_vit("vit_tiny_patch16_224", str(path), kwargs)
+
+
+@pytest.fixture
+def unreachable(monkeypatch):
+    monkeypatch.setattr("models.foundation._cached", lambda timm, name: False)
+    monkeypatch.setattr("models.foundation._hub_answers", lambda: False)
+
+
+@pytest.mark.usefixtures("unreachable")
+def test_weights_that_cannot_be_downloaded():
+    with pytest.raises(ConfigError, match=r"could not be downloaded .* Set model.visual_embed_pretrained to a "):
+        build(visual_embed_pretrained=True)
+    with pytest.warns(UserWarning, match="going on with random weights"):
+        build(visual_embed_pretrained="auto")

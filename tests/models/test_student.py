@@ -1,0 +1,167 @@
+import warnings
+
+import pytest
+import torch
+
+from models import build_model_from_cfg
+from utils import checkpoint
+from utils.errors import CheckpointError, ConfigError
+
+DVAE = {"visual_embed_type": "vit_tiny_patch16_224", "visual_embed_dim": 48, "visual_embed_pretrained": False,
+        "visual_embed_kwargs": {"embed_dim": 48, "depth": 2, "num_heads": 3}, "num_prompt_token": 4, "num_group": 8,
+        "group_size": 8, "num_tokens": 16, "encoder_dims": 24, "tokens_dims": 16, "decoder_dims": 20}
+STUDENT = {"embed_dim": 24, "encoder_dims": 24, "depth": 3, "num_heads": 3, "cls_dim": 8, "decoder_depth": 1,
+           "decoder_num_heads": 3, "register_shallow_hook": 1}
+CLASSIFIER = {"NAME": "PointTransformer", "embed_dim": 24, "depth": 3, "num_heads": 3, "encoder_dims": 24,
+              "cls_dim": 5, "group_size": 8, "num_group": 8}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def distillation(loss="cosine", dvae=None, **student):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "model.dvae_config.ckpt is not given")
+        return build_model_from_cfg({"NAME": "ACT_PointDistillation", "loss": loss,
+                                     "transformer_config": {**STUDENT, **student},
+                                     "dvae_config": {**DVAE, **(dvae or {})}})
+
+
+POINTS = torch.rand(3, 64, 3, generator=torch.Generator().manual_seed(1))
+
+
+@pytest.mark.parametrize("change", [
+    {"loss": "cosine"}, {"loss": "l2"}, {"loss": "smoothl1"}, {"mask_type": "block"}, {"mask_ratio": 0.0},
+    {"proj": "conv"}, {"cls_loss": True}, {"return_all_tokens": True}, {"dvae": {"teacher_codes": "argmax"}},
+    {"dvae": {"teacher_mode": "train"}},
+])
+def test_every_variant_trains_the_student_alone(change):
+    model = distillation(**change).train()
+    out = model(POINTS)
+    out["loss"].backward()
+    dead = ("ACT_encoder.lm_head.", "ACT_encoder.cls_head.", "dvae_tokenizer.")
+    if change.get("mask_ratio") == 0:
+        dead += ("mask_token",)
+    without = {name for name, parameter in model.named_parameters() if parameter.grad is None}
+    assert all(name.startswith(dead) for name in without), without
+    assert any(name.startswith("dvae_tokenizer.") for name in without)
+    assert model.dvae_tokenizer.training == (change.get("dvae", {}).get("teacher_mode") == "train")
+    assert out["target_std"] > 0
+
+
+def test_visible_tokens_are_those_not_masked():
+    out = distillation(mask_ratio=0.75)(POINTS)
+    assert out["encoder_visible"].shape == (3, 2, 24)
+
+
+def test_masked_patches_do_not_reach_the_encoder():
+    model = distillation(dvae={"teacher_codes": "argmax"}).eval()
+    mask = torch.tensor([[True] * 6 + [False] * 2] * 3)
+    first = model(POINTS, mask=mask)["encoder_visible"]
+    model.mask_token.data += 1
+    tokens = model.ACT_encoder.tokens
+    model.ACT_encoder.tokens = lambda patches: tokens(patches).masked_fill(mask.unsqueeze(-1), 7.0)
+    assert torch.equal(model(POINTS, mask=mask)["encoder_visible"], first)
+
+
+def test_all_tokens_are_compared_where_asked():
+    mask = torch.tensor([[True] * 4 + [False] * 4] * 3)
+    some, whole = (distillation("l2", {"teacher_codes": "argmax"}, return_all_tokens=value) for value in (False, True))
+    whole.load_state_dict(some.state_dict())
+    compared = []
+    for model in (some.eval(), whole.eval()):
+        model.loss = lambda prediction, target: compared.append((prediction, target)) or prediction.sum()
+        model(POINTS, mask=mask)
+    assert [pair[0].shape[1] for pair in compared] == [4, 8]
+    torch.testing.assert_close(compared[1][1][:, 4:], compared[0][1])
+
+
+def test_losses_by_hand():
+    prediction, target = torch.tensor([[[3.0, 0.0], [0.0, 1.0]]]), torch.tensor([[[1.0, 0.0], [0.0, -1.0]]])
+    assert distillation("cosine").loss(prediction, target).item() == pytest.approx(1.0)  # 0 and 2
+    assert distillation("l2").loss(prediction, target).item() == pytest.approx(2.0)  # (4 + 0 + 0 + 4) / 4
+    assert distillation("smoothl1").loss(prediction, target).item() == pytest.approx(0.75)  # (1.5 + 0 + 0 + 1.5) / 4
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"loss": "cos"}, "loss 'cos' is not one of cosine, l2, smoothl1"),
+    ({"proj": "mlp"}, "proj 'mlp' is not one of linear, conv, none"),
+    ({"proj": "none"}, r"proj 'none' needs embed_dim \(24\) = decoder_dims \(20\)"),
+    ({"mask_ratio": 1.0}, "mask_ratio is 1.0; it must be at least 0 and below 1"),
+    ({"replace_pob": 0.1}, "replace_pob must be 0"),
+    ({"cls_loss": True, "register_shallow_hook": 3}, "register_shallow_hook is 3, but the student's blocks are 0 … 2"),
+    ({"maskratio": 0.5}, r"unknown key 'model.transformer_config.maskratio' \(did you mean 'mask_ratio'\?\)"),
+    ({"dvae": {"teacher_codes": "soft"}}, "teacher_codes 'soft' is not one of gumbel, argmax"),
+    ({"dvae": {"num_token": 3}}, r"unknown key 'model.dvae_config.num_token' \(did you mean 'num_tokens'\?\)"),
+])
+def test_wrong_configs(change, message):
+    with pytest.raises(ConfigError, match=message):
+        distillation(**change)
+
+
+def test_the_teacher_is_the_stage_one_checkpoint(tmp_path):
+    teacher = build_model_from_cfg({"NAME": "ACTPromptedDiscreteVAEwithVIT", **DVAE})
+    path = str(tmp_path / "stage1.pth")
+    checkpoint.save({"base_model": teacher.state_dict()}, path)
+    model = distillation(dvae={"ckpt": path})
+    assert all(torch.equal(value, model.dvae_tokenizer.state_dict()[key])
+               for key, value in teacher.state_dict().items())
+    with pytest.raises(CheckpointError, match=r"stage1.pth is not of this ACTPromptedDiscreteVAEwithVIT: "):
+        distillation(dvae={"ckpt": path, "num_prompt_token": 3})
+
+
+def test_a_classifier_takes_over_the_student(tmp_path):
+    student, classifier = distillation(), build_model_from_cfg(CLASSIFIER)
+    checkpoint.save({"base_model": student.state_dict()}, tmp_path / "stage2.pth")
+    checkpoint.load_model(classifier, checkpoint.read_weights(tmp_path / "stage2.pth"), "stage2.pth")
+    with torch.no_grad():
+        expected = student.eval().forward_features(POINTS)
+        torch.testing.assert_close(classifier.eval().forward_features(POINTS), expected)
+
+
+def test_a_classifier_of_another_width_is_refused():
+    classifier = build_model_from_cfg({**CLASSIFIER, "embed_dim": 12, "encoder_dims": 12})
+    with pytest.raises(CheckpointError, match="x.pth is not of this PointTransformer: 18 of 75 weights match, "):
+        checkpoint.load_model(classifier, distillation().state_dict(), "x.pth")
+
+
+TRAINED = {
+    "linear": {"cls_token", "cls_pos", "cls_head_finetune.0.weight", "cls_head_finetune.0.bias"},
+    "mlp-3": {"cls_token", "cls_pos", *(f"cls_head_finetune.{layer}.{kind}" for layer in (0, 1, 4, 5, 8)
+                                        for kind in ("weight", "bias"))},
+}
+
+
+@pytest.mark.parametrize("kind", TRAINED)
+def test_what_trains_in_a_probe(kind):
+    model = build_model_from_cfg({**CLASSIFIER, "transfer_type": kind})
+    assert {name for name, parameter in model.named_parameters() if parameter.requires_grad} == TRAINED[kind]
+
+
+def test_what_trains_with_bit_fit_and_side():
+    model = build_model_from_cfg({**CLASSIFIER, "transfer_type": "bit-fit"})
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert "blocks.blocks.0.mlp.fc1.bias" in trained
+    assert all(name.endswith(".bias") or name.startswith("cls_head_finetune.") for name in trained)
+    model = build_model_from_cfg({**CLASSIFIER, "transfer_type": "side"})
+    trained = {name.split(".")[0] for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {"cls_token", "cls_pos", "cls_head_finetune", "side_encoder", "side_alpha"}
+
+
+def test_a_side_network_starts_as_an_even_blend():
+    model = build_model_from_cfg({**CLASSIFIER, "transfer_type": "side"}).eval()
+    with torch.no_grad():
+        both = model.forward_features(POINTS)[:, 24:]
+        model.side_alpha.fill_(50.0)  # sigmoid 1: the backbone alone
+        backbone = model.forward_features(POINTS)[:, 24:]
+        model.side_alpha.fill_(-50.0)
+        side = model.forward_features(POINTS)[:, 24:]
+    assert not torch.allclose(backbone, side)
+    assert (both <= (backbone + side) / 2 + 1e-5).all()  # a maximum of means is at most the mean of maxima
+
+
+def test_unknown_transfer_type():
+    with pytest.raises(ConfigError, match="transfer_type 'linaer' is not one of full, linear, mlp-3, side, bit-fit"):
+        build_model_from_cfg({**CLASSIFIER, "transfer_type": "linaer"})
