@@ -88,7 +88,6 @@ def chamfer(xyz1, xyz2):
 
 @_kernel
 def chamfer_backward(grad1, grad2, xyz1, xyz2, idx1, idx2):
-    xyz1, xyz2 = xyz1.contiguous(), xyz2.contiguous()
     idx1, idx2 = idx1.unsqueeze(-1).expand_as(xyz1), idx2.unsqueeze(-1).expand_as(xyz2)
     pull1 = (xyz1 - xyz2.gather(1, idx1)).mul_(2 * grad1.unsqueeze(-1))  # B N 3
     pull2 = (xyz2 - xyz1.gather(1, idx2)).mul_(2 * grad2.unsqueeze(-1))  # B M 3

@@ -1,6 +1,7 @@
 """Chamfer losses with the signatures of the published ``chamfer_dist`` package (GRNet, Xie et al. 2020).
 
-Each is a module with ``forward(xyz1, xyz2)`` of clouds (B, N, 3) and (B, M, 3); shapes that do not fit are a ValueError.
+Each is a module with ``forward(xyz1, xyz2)`` of clouds (B, N, 3) and (B, M, 3). Shapes that do not fit are a
+ValueError.
 """
 from torch import nn
 
