@@ -95,7 +95,8 @@ def test_accumulated_gradients_are_averaged(command):
 def test_bf16_computes_alike(command):
     losses = []
     for amp in ("off", "bf16"):
-        out = command("autoencoder", "--exp_name", amp, "--amp", amp, "--set", "max_epoch=0", "optimizer.kwargs.lr=0").out
+        flags = ("--exp_name", amp, "--amp", amp)
+        out = command("autoencoder", *flags, "--set", "max_epoch=0", "optimizer.kwargs.lr=0").out
         losses.append(numbers(r"Epoch 0/0  loss ([\d.]+)", out)[0])
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
     assert losses[1] != losses[0]
