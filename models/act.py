@@ -158,7 +158,7 @@ def build_teacher(config):
     path = keys.pop("ckpt", None)
     keys.pop("teacher_codes", None)
     keys.pop("teacher_mode", None)
-    if path and "visual_embed_pretrained" in keys:  # the checkpoint holds the foundation Transformer too
+    if path and "visual_embed_type" in keys:  # the checkpoint holds the foundation Transformer too
         keys["visual_embed_pretrained"] = False
     teacher = build_model_from_cfg(keys, "model.dvae_config")
     if path:

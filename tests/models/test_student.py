@@ -3,7 +3,7 @@ import warnings
 import pytest
 import torch
 
-from models import build_model_from_cfg
+from models import build_model_from_cfg, foundation
 from utils import checkpoint
 from utils.errors import CheckpointError, ConfigError
 
@@ -110,6 +110,15 @@ def test_the_teacher_is_the_stage_one_checkpoint(tmp_path):
                for key, value in teacher.state_dict().items())
     with pytest.raises(CheckpointError, match=r"stage1.pth is not of this ACTPromptedDiscreteVAEwithVIT: "):
         distillation(dvae={"ckpt": path, "num_prompt_token": 3})
+
+
+def test_a_checkpoint_of_the_teacher_needs_no_download(tmp_path, monkeypatch):
+    monkeypatch.setattr(foundation, "_cached", lambda *arguments: pytest.fail("looked for pretrained weights"))
+    teacher = build_model_from_cfg({"NAME": "ACTPromptedDiscreteVAEwithVIT", **DVAE})
+    checkpoint.save({"base_model": teacher.state_dict()}, tmp_path / "stage1.pth")
+    keys = {key: value for key, value in DVAE.items() if key != "visual_embed_pretrained"}  # true is its default
+    build_model_from_cfg({"NAME": "ACT_PointDistillation", "transformer_config": STUDENT,
+                          "dvae_config": {**keys, "ckpt": str(tmp_path / "stage1.pth")}})
 
 
 def test_a_classifier_takes_over_the_student(tmp_path):
