@@ -105,7 +105,7 @@ def summarize(experiment, model, datasets):
     device = experiment.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     experiment.log.info("Experiment  %s", experiment.folder)
-    experiment.log.info("Device      %s; operators: %s; precision: %s", name, extensions.backend(),
+    experiment.log.info("Device      %s; operators: %s; precision: %s", name, extensions.backend(device),
                         "float32" if experiment.args.amp == "off" else experiment.args.amp)
     experiment.log.info("Data        %s", "; ".join(f"{split}: {len(data)} clouds of {data.npoints} points, "
                         f"{len(data.class_names)} classes" for split, data in datasets.items()))

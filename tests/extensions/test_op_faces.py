@@ -3,7 +3,6 @@ import pytest
 import torch
 from op_samples import CLOUDS
 
-import extensions
 from extensions import ops
 from extensions.chamfer_dist import ChamferDistanceL1, ChamferDistanceL2, ChamferDistanceL2_split
 from extensions.knn_cuda import KNN
@@ -119,7 +118,3 @@ def test_group_all():
     assert both.equal(torch.cat([xyz.mT, features], 1).unsqueeze(2))
     assert pointnet2_utils.GroupAll(use_xyz=False)(xyz, None, features).equal(both[:, 3:])
     assert pointnet2_utils.GroupAll()(xyz, None).equal(both[:, :3])
-
-
-def test_backend_is_named():
-    assert extensions.backend() == "pure PyTorch"

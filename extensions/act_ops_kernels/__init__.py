@@ -1,0 +1,1 @@
+"""Compiled operators of ACT; ``extensions.backends`` of the project loads them."""

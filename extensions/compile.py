@@ -1,0 +1,147 @@
+"""Compile the C++ and CUDA kernels in ``csrc``, once for a machine, into a cache.
+
+A library is named by a hash of all it depends on (sources, flags, compilers, torch), so a changed one is another
+file. The lock is one of the operating system, which a killed process cannot leave behind.
+"""
+import contextlib
+import hashlib
+import os
+import pathlib
+import platform
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+
+SOURCES = pathlib.Path(__file__).resolve().parent / "csrc"
+STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020a000000000000"  # of torch 2.10, the oldest that requirements.txt admits
+
+
+class CompileError(Exception):
+    """What stopped the compilation, in one line."""
+
+
+def library(device, torch_root, torch_version, architectures=()):
+    """Return the path of the compiled kernels for ``device`` (``cpu`` or ``cuda``), compiling them where needed.
+
+    Args:
+        torch_root: folder of the torch package.
+        torch_version: its version; another one has another library.
+        architectures: nvcc's architecture flags, see ``nvcc_flags``.
+    """
+    tools = {"cpu": [cxx()], "cuda": [cxx(), nvcc()]}[device]
+    name = f"act_ops_{device}-{fingerprint(tools, torch_version, *architectures)}.so"
+    folder = cache()
+    path = folder / name
+    if not path.is_file():
+        with _locked(folder / f"{name}.lock"):
+            if not path.is_file():  # another process may have compiled it meanwhile
+                print(f"compiling the operators for {device} (some seconds, once)", file=sys.stderr, flush=True)
+                compile_to(path, device, torch_root, architectures)
+    return path
+
+
+def cxx():
+    """Return the command of the C++ compiler: that of the environment variable CXX, or the first found."""
+    if os.environ.get("CXX"):
+        return os.environ["CXX"]
+    found = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
+    if found is None:
+        raise CompileError("no C++ compiler (g++ or clang++) was found")
+    return found
+
+
+def nvcc():
+    """Return the command of nvcc; it knows where its headers and libraries are, so nothing else is looked for."""
+    homes = [os.environ[name] for name in ("CUDA_HOME", "CUDA_PATH") if os.environ.get(name)]
+    found = next(filter(None, [*(shutil.which(f"{home}/bin/nvcc") for home in homes), shutil.which("nvcc")]), None)
+    if found is None:
+        raise CompileError("no nvcc was found; install the CUDA toolkit or set CUDA_HOME")
+    return found
+
+
+def nvcc_flags(capabilities):
+    """Return nvcc's flags for devices of these compute capabilities, as (9, 0); none: for all of its generations.
+
+    The environment variable TORCH_CUDA_ARCH_LIST ("8.0;9.0") goes before.
+    """
+    listed = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").split()
+    numbers = [entry.removesuffix("+PTX").replace(".", "") for entry in listed]
+    numbers = numbers or sorted({f"{major}{minor}" for major, minor in capabilities})
+    return [f"-gencode=arch=compute_{number},code=sm_{number}" for number in numbers] or ["-arch=all-major"]
+
+
+def fingerprint(tools, *parts):
+    """Hash the sources, what the compilers say of themselves, the machine and ``parts``."""
+    digest = hashlib.sha256()
+    for path in sorted(SOURCES.rglob("*.*")):
+        digest.update(path.name.encode() + path.read_bytes())
+    for tool in tools:
+        version = subprocess.run([*shlex.split(tool), "--version"], capture_output=True, text=True, check=False)
+        digest.update(f"{tool}\n{version.stdout}".encode())
+    digest.update(repr((STABLE_ABI, platform.machine(), sys.platform, *parts)).encode())
+    digest.update(pathlib.Path(__file__).read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def cache():
+    """Return a folder for compiled libraries: of ACT_OPS_CACHE or the user's cache, else one of temporary files."""
+    home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    asked = os.environ.get("ACT_OPS_CACHE")
+    for folder in filter(None, (asked, f"{home}/act_ops", f"{tempfile.gettempdir()}/act_ops-{os.getuid()}")):
+        with contextlib.suppress(OSError):
+            pathlib.Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+            if os.access(folder, os.W_OK):
+                return pathlib.Path(folder)
+    raise CompileError("no folder for compiled operators can be written; set ACT_OPS_CACHE to one")
+
+
+@contextlib.contextmanager
+def _locked(path):
+    import fcntl
+
+    with open(path, "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def compile_to(path, device, torch_root, architectures=()):
+    """Compile the kernels for ``device`` into the shared library ``path``, which appears only when it is whole."""
+    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+        commands, link = _commands(device, pathlib.Path(torch_root), pathlib.Path(folder), architectures)
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            list(pool.map(_run, commands))
+        _run(link)
+        os.replace(f"{folder}/library.so", path)
+
+
+def _commands(device, torch_root, folder, architectures):
+    """Return the commands that compile each source and the one that links."""
+    host = [*shlex.split(cxx()), "-fPIC", "-Wall"]
+    stable = [STABLE_ABI, "-std=c++20", "-O2", f"-I{torch_root}/include"]
+    # products are not fused into sums, so that every processor computes the same bits
+    kernel = ["-std=c++17", "-O3"]
+    cuda = ["-DACT_CUDA", "-DUSE_CUDA"] if device == "cuda" else []
+    commands = [[*host, *stable, *cuda, "-c", f"{SOURCES}/register.cpp", "-o", f"{folder}/register.o"]]
+    for source in sorted((SOURCES / device).glob("*.cpp" if device == "cpu" else "*.cu")):
+        compiler = ([nvcc(), "-ccbin", shlex.split(cxx())[0], "-Xcompiler=-fPIC", "--fmad=false", *cuda, *architectures]
+                    if device == "cuda" else [*host, "-ffp-contract=off", "-Wno-psabi"])
+        commands.append([*compiler, *kernel, "-c", str(source), "-o", f"{folder}/{source.stem}.o"])
+    objects = [command[-1] for command in commands]
+    libraries = [f"-L{torch_root}/lib", "-ltorch_cpu"]
+    if sys.platform == "darwin":
+        libraries += ["-undefined", "dynamic_lookup"]
+    linker = host
+    if device == "cuda":
+        linker, libraries = [nvcc(), "-ccbin", shlex.split(cxx())[0], *architectures], [*libraries, "-ltorch_cuda"]
+    return commands, [*linker, "-shared", *objects, *libraries, "-o", f"{folder}/library.so"]
+
+
+def _run(command):
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    if result.returncode:
+        lines = (result.stderr or result.stdout).strip().splitlines() or ["no message"]
+        first = next((line for line in lines if "error" in line), lines[-1])
+        raise CompileError(f"{os.path.basename(command[0])} failed on {os.path.basename(command[-3])}: {first}")

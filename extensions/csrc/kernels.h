@@ -1,0 +1,66 @@
+// The operators' kernels, for the CPU and for CUDA alike: raw pointers to contiguous arrays, no torch header.
+// Clouds are (B, N, 3) unless a dimension D is given, features (B, C, N), indices int64. Meanings: extensions/ops.py.
+#pragma once
+#include <cstdint>
+
+namespace act {
+
+// How a kernel runs: on the CPU the caller's parallel loop, on CUDA the caller's stream.
+struct Executor {
+#ifdef ACT_CUDA
+  void* stream;
+#else
+  using Body = void (*)(int64_t begin, int64_t end, void* context);
+  void (*loop)(int64_t count, int64_t grain, Body body, void* context);
+  int64_t threads;
+
+  // Call f(begin, end) on parts of 0 ... count - 1, each of at least `grain`.
+  template <class F>
+  void parallel(int64_t count, int64_t grain, const F& f) const {
+    loop(count, grain, [](int64_t begin, int64_t end, void* context) { (*static_cast<const F*>(context))(begin, end); },
+         const_cast<void*>(static_cast<const void*>(&f)));
+  }
+#endif
+};
+
+template <class T>
+void furthest_point_sample(const Executor&, const T* xyz, int64_t* picked, int64_t batch, int64_t points,
+                           int64_t npoint, bool skip_origin);
+
+template <class T>
+void knn(const Executor&, const T* ref, const T* query, T* distance, int64_t* index, int64_t batch, int64_t points,
+         int64_t queries, int64_t dimensions, int64_t k);
+
+template <class T>
+void chamfer(const Executor&, const T* xyz1, const T* xyz2, T* dist1, T* dist2, int64_t* idx1, int64_t* idx2,
+             int64_t batch, int64_t points1, int64_t points2);
+
+template <class T>
+void chamfer_backward(const Executor&, const T* grad1, const T* grad2, const T* xyz1, const T* xyz2,
+                      const int64_t* idx1, const int64_t* idx2, T* out1, T* out2, int64_t batch, int64_t points1,
+                      int64_t points2);
+
+// out[b, c, q] = features[b, c, idx[b, q]]; the groups of group_points are flattened into `queries`.
+template <class T>
+void gather_points(const Executor&, const T* features, const int64_t* idx, T* out, int64_t batch, int64_t channels,
+                   int64_t points, int64_t queries);
+
+// out[b, c, idx[b, q]] += grad[b, c, q]; `out` is set here.
+template <class T>
+void gather_points_backward(const Executor&, const T* grad, const int64_t* idx, T* out, int64_t batch,
+                            int64_t channels, int64_t points, int64_t queries);
+
+template <class T>
+void ball_query(const Executor&, const T* xyz, const T* new_xyz, int64_t* index, int64_t batch, int64_t points,
+                int64_t queries, double radius, int64_t nsample);
+
+template <class T>
+void three_interpolate(const Executor&, const T* features, const int64_t* idx, const T* weight, T* out, int64_t batch,
+                       int64_t channels, int64_t points, int64_t queries);
+
+template <class T>
+void three_interpolate_backward(const Executor&, const T* grad, const T* features, const int64_t* idx,
+                                const T* weight, T* by_features, T* by_weight, int64_t batch, int64_t channels,
+                                int64_t points, int64_t queries);
+
+}  // namespace act

@@ -1,0 +1,136 @@
+"""Building the compiled operators, and what happens where they cannot be built."""
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+
+import extensions
+from extensions import compile
+from extensions.compile import CompileError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+TORCH = pathlib.Path(torch.__file__).parent
+SHOW = "import extensions; print(extensions.backend())"
+
+needs_compiler = pytest.mark.skipif(not any(map(shutil.which, ("g++", "clang++", "c++"))), reason="no C++ compiler")
+
+
+@pytest.fixture(autouse=True)
+def once(backend):
+    """These tests do not depend on the backend."""
+    if backend == "python":
+        pytest.skip("once is enough")
+
+
+def start(code, **environment):
+    """Start Python with ``code`` in the project's folder."""
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **environment},
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(code, **environment):
+    process = start(code, **environment)
+    out, err = process.communicate(timeout=300)
+    return process.returncode, out.strip(), err
+
+
+@needs_compiler
+def test_one_process_compiles_and_the_others_wait(tmp_path):
+    processes = [start(SHOW, ACT_OPS_CACHE=str(tmp_path), ACT_OPS="require") for _ in range(3)]
+    results = [process.communicate(timeout=300) for process in processes]
+    assert [out.strip() for out, _ in results] == ["compiled C++"] * 3
+    assert sum("compiling the operators for cpu" in err for _, err in results) == 1
+    libraries = [path.name for path in tmp_path.iterdir() if path.suffix == ".so"]
+    assert len(libraries) == 1
+    assert not [path for path in tmp_path.iterdir() if path.is_dir()]  # nothing half-done is left
+    status, out, err = run(SHOW, ACT_OPS_CACHE=str(tmp_path))
+    assert (status, out, "compiling" in err) == (0, "compiled C++", False)
+
+
+def test_python_kernels_by_choice():
+    assert run(SHOW, ACT_OPS="python") == (0, "pure PyTorch", "")
+
+
+def test_without_a_compiler(tmp_path):
+    environment = {"ACT_OPS_CACHE": str(tmp_path), "CXX": "/bin/false"}
+    status, out, err = run(SHOW, **environment)
+    assert (status, out) == (0, "pure PyTorch")
+    assert "the operators for cpu could not be compiled (false failed on" in err
+    assert not list(tmp_path.glob("*.so"))
+    command = (f"import sys; sys.argv = ['main.py', '--config', '{ROOT}/cfgs/demo/pretrain.yaml']; "
+               "import runpy; runpy.run_path('main.py', run_name='__main__')")
+    status, _, err = run(command, ACT_OPS="require", **environment)
+    assert status == 2
+    assert err.strip().startswith("compiling the operators for cpu (some seconds, once)\n"
+                                  "error: the operators for cpu could not be compiled (false failed on")
+    assert err.strip().endswith("and ACT_OPS=require asks for them")
+
+
+def test_a_wrong_choice():
+    status, _, err = run("import runpy, sys; sys.argv = ['main.py', '--config', 'cfgs/demo/pretrain.yaml']; "
+                         "runpy.run_path('main.py', run_name='__main__')", ACT_OPS="fast")
+    assert status == 2
+    assert err.strip() == "error: the environment variable ACT_OPS is 'fast'; it must be auto, require or python"
+
+
+@needs_compiler
+def test_a_library_belongs_to_one_torch_and_one_compiler(monkeypatch):
+    names = {compile.fingerprint(["true"], "2.10"), compile.fingerprint(["true"], "2.11"),
+             compile.fingerprint([compile.cxx()], "2.10"), compile.fingerprint(["true"], "2.10", "-arch=sm_90")}
+    assert len(names) == 4
+    assert compile.fingerprint(["true"], "2.10") in names
+
+
+def test_a_cache_that_cannot_be_written_is_passed_over(monkeypatch, tmp_path):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("ACT_OPS_CACHE", str(tmp_path / "file" / "below"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
+    assert compile.cache() == tmp_path / "home" / "act_ops"
+
+
+def test_architectures(monkeypatch):
+    monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
+    assert compile.nvcc_flags([(9, 0), (8, 0), (9, 0)]) == ["-gencode=arch=compute_80,code=sm_80",
+                                                            "-gencode=arch=compute_90,code=sm_90"]
+    assert compile.nvcc_flags([]) == ["-arch=all-major"]
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.5;8.6+PTX")
+    assert compile.nvcc_flags([(9, 0)]) == ["-gencode=arch=compute_75,code=sm_75",
+                                            "-gencode=arch=compute_86,code=sm_86"]
+
+
+@needs_compiler
+def test_a_compiler_error_is_one_line(monkeypatch, tmp_path):
+    sources = tmp_path / "csrc"
+    shutil.copytree(compile.SOURCES, sources)
+    (sources / "cpu" / "knn.cpp").write_text("int broken(\n")
+    monkeypatch.setattr(compile, "SOURCES", sources)
+    with pytest.raises(CompileError, match=r"failed on .*knn.cpp: .*error: ") as error:
+        compile.compile_to(tmp_path / "library.so", "cpu", TORCH)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "library.so").exists()
+
+
+@needs_compiler
+def test_cuda_sources_compile(tmp_path):
+    """On a machine without a GPU too, so that they cannot rot unseen."""
+    try:
+        compile.nvcc()
+    except CompileError as error:
+        pytest.skip(str(error))
+    if torch.version.cuda is None:
+        pytest.skip("this torch has no CUDA libraries to link with")
+    compile.compile_to(tmp_path / "library.so", "cuda", TORCH, compile.nvcc_flags([(8, 0)]))
+    symbols = (tmp_path / "library.so").read_bytes()
+    assert b"furthest_point_sample" in symbols
+    assert b"sm_80" in symbols
+
+
+def test_backend_is_named():
+    assert extensions.backend() == "compiled C++"
+    assert extensions.backend("cpu") == extensions.backend(torch.device("cpu"))
+    if not torch.cuda.is_available():
+        assert extensions.backend("cuda") == "pure PyTorch"
