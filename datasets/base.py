@@ -65,11 +65,16 @@ def check_cloud(points, path, npoints):
     if points.ndim != 2 or points.shape[1] < 3 or points.dtype.kind not in "fiu":
         raise DataError(f"{path} holds an array of shape {points.shape} and type {points.dtype}, not points (N, 3)")
     if len(points) < npoints:
-        raise DataError(f"{path} has {len(points)} points, but {npoints} are asked for: lower npoints or remove it")
+        raise few_points(path, len(points), npoints)
     points = points.astype(np.float32)
     if not np.isfinite(points).all():
         raise DataError(f"{path} holds NaN or infinite coordinates: repair the file or take it out of the list")
     return points
+
+
+def few_points(path, points, npoints):
+    """Return the error of a cloud that is too small."""
+    return DataError(f"{path} has {points} points, but {npoints} are asked for: lower npoints or remove it")
 
 
 def read_lines(path, advice):

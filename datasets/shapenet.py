@@ -5,7 +5,8 @@ import pathlib
 import numpy as np
 import torch
 
-from datasets.base import PointCloudDataset, check_cloud, load_npy, normalize, read_lines
+from datasets import pack
+from datasets.base import PointCloudDataset, check_cloud, few_points, load_npy, normalize, read_lines
 from datasets.build import DATASETS
 from datasets.shapenet_categories import NAMES
 from utils.errors import DataError
@@ -16,6 +17,8 @@ ADVICE = "see 'ShapeNet-55' in DATASET.md for the folders and where to get them"
 @DATASETS.register
 class ShapeNet(PointCloudDataset):
     """Clouds of ``npoints`` random rows of each file, centred and scaled to the unit sphere.
+
+    The files are those of ``PC_PATH``, or of the packed file there (``datasets.pack``).
 
     Keys: ``DATA_PATH`` with ``train.txt`` and ``test.txt``; ``PC_PATH`` with the files; ``N_POINTS`` that files are
     said to have (any number from ``npoints`` on will do); ``whole`` adds the test list to the training subset.
@@ -28,6 +31,8 @@ class ShapeNet(PointCloudDataset):
         lists = ["train", "test"] if whole and self.subset == "train" else [self.subset]
         files = [line for name in lists for line in read_lines(pathlib.Path(DATA_PATH) / f"{name}.txt", ADVICE)]
         self.files = files
+        packed = self.folder / pack.NAME
+        self.packed = pack.PackedClouds(packed) if packed.is_file() else None
         self.check_files(DATA_PATH)
         self.ids = [name.removesuffix(".npy") for name in files]
         taxonomies = [name.split("-")[0] for name in files]
@@ -39,19 +44,31 @@ class ShapeNet(PointCloudDataset):
     def check_files(self, lists):
         """Raise DataError unless every listed name is a file of the folder; asks the folder once, not each file."""
         try:
-            present = {entry.name for entry in os.scandir(self.folder)}
+            present = self.packed or {entry.name for entry in os.scandir(self.folder)}
         except OSError as error:
             raise DataError(f"{self.folder} cannot be read ({error.strerror}): {ADVICE}") from error
         for name in self.files:
             if "/" in name or "\\" in name or not name.endswith(".npy") or "-" not in name:
                 raise DataError(f"{lists}: '{name}' is not a name like <taxonomy>-<model>.npy")
         absent = [name for name in self.files if name not in present]
+        if absent and self.packed:
+            raise DataError(f"{self.packed.path} lacks {absent[0]} and {len(absent) - 1} others of the "
+                            f"{len(self.files)} files listed in {lists}: pack the folder again, or remove that file")
         if absent:
             raise DataError(f"{self.folder / absent[0]} does not exist, nor do {len(absent) - 1} others of the "
                             f"{len(self.files)} files listed in {lists}: {ADVICE}")
 
     def __getitem__(self, index):
-        path = self.folder / self.files[index]
-        points = check_cloud(load_npy(path), path, self.npoints)[:, :3]
+        points = self.read(self.files[index])
         chosen = self.rng(index).permutation(len(points))[:self.npoints]
         return torch.from_numpy(normalize(points[chosen])), int(self.labels[index])
+
+    def read(self, name):
+        """Return all points (N, 3) of file ``name``."""
+        path = self.folder / name
+        if self.packed is None:
+            return check_cloud(load_npy(path), path, self.npoints)[:, :3]
+        points = self.packed.read(name)  # whether it is a cloud was checked when it was packed
+        if len(points) < self.npoints:
+            raise few_points(path, len(points), self.npoints)
+        return points

@@ -5,6 +5,7 @@ scalars to report; ``evaluate(epoch)`` → a dict of metrics, or None where the 
 ``metric``, the name in that dict by which the best epoch is chosen.
 """
 import dataclasses
+import math
 
 import torch
 from tqdm import tqdm
@@ -59,7 +60,7 @@ class Trainer:
 
     def train_epoch(self, epoch, last):
         """One pass over the training data."""
-        task, device = self.task, self.experiment.device
+        task = self.task
         set_epoch(task.loader, epoch, self.experiment.args.seed)
         self.model.train()
         means = Means()
@@ -67,22 +68,32 @@ class Trainer:
         every = self.experiment.config.step_per_update
         with tqdm(task.loader, f"Epoch {epoch}/{last}", unit="batch", leave=False, dynamic_ncols=True) as bar:
             for index, batch in enumerate(bar):
-                batch = [part.to(device, non_blocking=True) for part in batch]
-                with self.experiment.autocast():
-                    losses = task.losses(batch, self.progress.iteration)
-                self.check_finite(losses["loss"], batch, epoch)
-                self.scaler.scale(losses["loss"] / every).backward()
-                if (index + 1) % every == 0 or index + 1 == len(task.loader):
-                    self.update()
-                self.progress.iteration += 1
+                losses = self.step(batch, (index + 1) % every == 0 or index + 1 == len(task.loader))
                 means.add(losses, len(batch[0]))
-                bar.set_postfix(loss=f"{losses['loss'].item():.4f}")
+                bar.set_postfix(loss=f"{losses['loss']:.4f}")
             speed = bar.format_dict["n"] / max(bar.format_dict["elapsed"], 1e-9) * task.loader.batch_size
         values = means.values()
         self.experiment.log.info("Epoch %d/%d  %s  lr %.2e  %.0f clouds/s", epoch, last,
                                  "  ".join(f"{name} {value:.5g}" for name, value in values.items()), rate, speed)
         for name, value in {**values, "lr": rate}.items():
             self.experiment.board.add_scalar(f"train/{name}", value, epoch)
+
+    def step(self, batch, update=True):
+        """Train on one batch: losses, gradients and, with ``update``, the optimizer; return the losses as reported.
+
+        ``loss`` is a number there, read once, which is the only wait for a GPU.
+        """
+        batch = [part.to(self.experiment.device, non_blocking=True) for part in batch]
+        with self.experiment.autocast():
+            losses = self.task.losses(batch, self.progress.iteration)
+        self.scaler.scale(losses["loss"] / self.experiment.config.step_per_update).backward()
+        value = losses["loss"].item()
+        if not math.isfinite(value):
+            self.stop(value, batch)
+        if update:
+            self.update()
+        self.progress.iteration += 1
+        return {**losses, "loss": value}
 
     def update(self):
         """Clip the gradients and take one optimizer step."""
@@ -113,15 +124,13 @@ class Trainer:
         self.progress.best = metrics
         return True
 
-    def check_finite(self, loss, batch, epoch):
-        """Stop where the loss is NaN or infinite, after saving the batch and the weights that gave it."""
-        if torch.isfinite(loss):
-            return
-        path = self.experiment.folder / "nonfinite-step.pth"
+    def stop(self, loss, batch):
+        """End the run for a loss that is NaN or infinite, after saving the batch and the weights that gave it."""
+        path, progress = self.experiment.folder / "nonfinite-step.pth", self.progress
         checkpoint.save({"batch": [part.cpu() for part in batch], "base_model": self.model.state_dict(),
-                         "epoch": epoch, "iteration": self.progress.iteration, "loss": loss.detach().cpu()}, path)
-        raise NonFiniteLossError(f"the loss is {loss.item()} in epoch {epoch}, step {self.progress.iteration}; its "
-                                 f"batch and weights are in {path}. Lower optimizer.kwargs.lr or look at that data")
+                         "epoch": progress.epoch, "iteration": progress.iteration, "loss": loss}, path)
+        raise NonFiniteLossError(f"the loss is {loss} in epoch {progress.epoch}, step {progress.iteration}; its batch "
+                                 f"and weights are in {path}. Lower optimizer.kwargs.lr or look at that data")
 
     def save(self, name):
         """Write a checkpoint into the experiment's folder."""
