@@ -28,7 +28,8 @@ def once(backend):
 
 def start(code, **environment):
     """Start Python with ``code`` in the project's folder."""
-    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env={**os.environ, **environment},
+    variables = {**os.environ, "ACT_OPS": "auto", **environment}
+    return subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=variables,
                             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
