@@ -68,9 +68,9 @@ def main():
     command(f"main_autoencoder.py --config cfgs/demo/autoencoder.yaml --exp_name stage1 --test "
             f"--ckpts {STAGE_I}/ckpt-best.pth")
     command("main.py --config cfgs/demo/pretrain.yaml --exp_name stage2")
-    command(f"main.py --config cfgs/demo/finetune.yaml --exp_name finetuned --finetune_model "
-            f"--ckpts {STAGE_II}/ckpt-last.pth")
-    command("main.py --config cfgs/demo/finetune.yaml --exp_name scratch --scratch_model")
+    command(f"main.py --config cfgs/demo/finetune.yaml --exp_name finetuned --val_freq 10 "
+            f"--finetune_model --ckpts {STAGE_II}/ckpt-last.pth")
+    command("main.py --config cfgs/demo/finetune.yaml --exp_name scratch --val_freq 10 --scratch_model")
     draw()
     print(f"\n{align(results())}\n\nPicture: {PICTURE}   Time: {(time.monotonic() - start) / 60:.1f} minutes")
 
