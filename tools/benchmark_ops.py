@@ -15,7 +15,7 @@ CHAMFER = ((8192, 32, 32), (8192, 8, 32), (1, 2048, 2048))
 SECONDS = 1.0  # spent on each measurement at least
 
 
-def median_ms(function, device, seconds=SECONDS, least=5):
+def median_ms(function, device, least=5):
     """Return the median time of a call in milliseconds."""
     def once():
         start = time.perf_counter()
@@ -26,7 +26,7 @@ def median_ms(function, device, seconds=SECONDS, least=5):
 
     once(), once()
     times = []
-    while len(times) < least or (sum(times) < seconds and len(times) < 1000):
+    while len(times) < least or (sum(times) < SECONDS and len(times) < 1000):
         times.append(once())
     return 1e3 * statistics.median(times)
 

@@ -1,0 +1,94 @@
+"""The benchmark's tables and its JSON, at small sizes."""
+import json
+import re
+import sys
+
+import pytest
+import torch
+import yaml
+from conftest import CONFIGS
+
+from tools import benchmark, benchmark_ops, runner_autoencoder, runner_finetune, runner_pretrain
+from utils.parser import autoencoder_arguments, main_arguments
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, capsys):
+    """Run the benchmark with tiny sizes; returns what it printed and wrote."""
+    monkeypatch.setattr(benchmark_ops, "SECONDS", 0)
+    monkeypatch.setattr(benchmark_ops, "FPS", ((2, 50, 5),))
+    monkeypatch.setattr(benchmark_ops, "KNN", ((2, 40, 8, 4),))
+    monkeypatch.setattr(benchmark_ops, "CHAMFER", ((4, 8, 8),))
+    monkeypatch.setattr(benchmark, "MATMUL", 64)
+    stages = {"stage1": ("autoencoder", runner_autoencoder.Autoencoding, autoencoder_arguments),
+              "stage2": ("pretrain", runner_pretrain.Pretraining, main_arguments),
+              "finetune": ("finetune", runner_finetune.Classification, main_arguments)}
+    for stage, (name, task, arguments) in stages.items():
+        config = tmp_path / f"{name}.yaml"
+        config.write_text(yaml.safe_dump(CONFIGS[name]))
+        monkeypatch.setitem(benchmark.STAGES, stage, (task, arguments, config, {}, {"npoints": 64}))
+
+    def call(*flags):
+        report = tmp_path / "report.json"
+        monkeypatch.setattr(sys, "argv", ["benchmark.py", *flags, "--device", "cpu", "--json", str(report)])
+        benchmark.main()
+        return capsys.readouterr().out, json.loads(report.read_text())
+
+    return call
+
+
+def test_ops(run):
+    out, report = run("ops")
+    assert report["hardware"].endswith(f"{torch.get_num_threads()} threads, torch {torch.__version__}")
+    assert [row["op"] for row in report["ops"][:3]] == ["furthest_point_sample", "knn", "chamfer, forward + backward"]
+    for row in report["ops"]:
+        assert row["ms"] > 0
+        assert row["peers"]["pure PyTorch"] > 0
+    assert report["ops"][0]["size"] == "2x(50->5)"
+    assert {"cdist topk", "cKDTree"} <= report["ops"][1]["peers"].keys()
+    assert re.search(r"knn +2x8 in 40, k=4 +\d", out)
+
+
+@pytest.mark.parametrize("amp", ["off", "bf16"])
+def test_train(run, amp):
+    out, report = run("train", "--batch", "4", "--amp", amp)
+    assert list(report["train"]) == ["stage1", "stage2", "finetune"]
+    for row in report["train"].values():
+        assert (row["amp"], row["compile"], row["batch"]) == (amp, False, 4)
+        assert row["samples_per_s"] == pytest.approx(4e3 / row["step_ms"], rel=0.01)
+        equivalents = row["step_ms"] / 1e3 * report["matmul_gflops"] / 4
+        assert row["gflop_equivalents_per_sample"] == pytest.approx(equivalents, abs=0.01)
+        assert row["gflop"] > 0
+        assert row["peak_mb"] > 50
+    assert "gflop_equivalents_per_sample" in out
+
+
+def test_data(run):
+    _, report = run("data", "--files", "20")
+    assert report["data"].keys() == {"npy", "packed"}
+    assert min(report["data"].values()) > 0
+
+
+def test_the_stages_are_the_published_models():
+    for stage, name in (("stage1", "ACTPromptedDiscreteVAEwithVIT"), ("stage2", "ACT_PointDistillation"),
+                        ("finetune", "PointTransformer")):
+        config = yaml.safe_load((benchmark.ROOT / benchmark.STAGES[stage][2]).read_text())
+        assert config["model"]["NAME"] == name
+
+
+def test_the_peers_compute_the_same():
+    """What is compared must be the same thing."""
+    xyz1, xyz2 = (benchmark_ops.surfaces(3, points, torch.device("cpu")).requires_grad_() for points in (40, 33))
+    ours = benchmark_ops.ops.chamfer(xyz1, xyz2)[:2]
+    for peer in (benchmark_ops.PythonChamfer.apply, benchmark_ops.cdist_chamfer):
+        for one, two in zip(ours, peer(xyz1, xyz2), strict=True):
+            torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
+    ref = xyz1.detach()
+    search = benchmark_ops.ckdtree_loop(ref, ref, 4)
+    if search is not None:
+        for ours, (_, theirs) in zip(benchmark_ops.ops.knn(ref, ref, 4)[1], search(), strict=True):
+            assert ours.numpy().tolist() == theirs.tolist()
+    sampler = benchmark_ops.fpsample_loop(ref, 6)
+    if sampler is not None:
+        picked = benchmark_ops.ops.furthest_point_sample(ref, 6, skip_origin=False)
+        assert picked.tolist() == [sample.tolist() for sample in sampler()]
