@@ -88,7 +88,3 @@ def test_the_peers_compute_the_same():
     if search is not None:
         for ours, (_, theirs) in zip(benchmark_ops.ops.knn(ref, ref, 4)[1], search(), strict=True):
             assert ours.numpy().tolist() == theirs.tolist()
-    sampler = benchmark_ops.fpsample_loop(ref, 6)
-    if sampler is not None:
-        picked = benchmark_ops.ops.furthest_point_sample(ref, 6, skip_origin=False)
-        assert picked.tolist() == [sample.tolist() for sample in sampler()]
