@@ -100,3 +100,24 @@ def test_bf16_computes_alike(command):
         losses.append(numbers(r"Epoch 0/0  loss ([\d.]+)", out)[0])
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
     assert losses[1] != losses[0]
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "pretrain", "finetune"])
+def test_bf16_learns_alike(command, stage):
+    """After fifty steps the losses of float32 and bf16 are within 2 %."""
+    losses = []
+    for amp in ("off", "bf16"):
+        flags = ("--scratch_model",) if stage == "finetune" else ()
+        out = command(stage, *flags, "--exp_name", amp, "--amp", amp, "--val_freq", "9", "--set", "max_epoch=5",
+                      "dataset.train.others.size=120", "optimizer.kwargs.lr=0.0005").out
+        losses.append(numbers(r"Epoch 5/5  loss ([\d.]+)", out)[0])
+    assert losses[1] == pytest.approx(losses[0], rel=0.02)
+
+
+def test_compiled_training_is_the_same(command):
+    losses = []
+    for flags in ((), ("--compile",)):
+        out = command("finetune", "--scratch_model", "--exp_name", f"run{len(flags)}", *flags, "--set", "max_epoch=0",
+                      "model.drop_path_rate=0", "model.transfer_type=linear").out  # nothing random
+        losses.append(numbers(r"Epoch 0/0  loss ([\d.]+)", out)[0])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-3)
