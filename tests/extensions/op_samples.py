@@ -99,3 +99,21 @@ def strided(value):
 def one_of_each(name="random"):
     """The samples of one cloud, the first of each operator."""
     return list({sample.operator: sample for sample in reversed(SAMPLES) if sample.name == name}.values())
+
+
+# operator, batch, points and what is asked: every path through the compiled kernels
+SIZES = [
+    ("furthest_point_sample", 3, 1000, 64), ("furthest_point_sample", 2, 5000, 300),
+    ("furthest_point_sample", 2, 16384, 100), ("furthest_point_sample", 2, 20000, 100),
+    ("furthest_point_sample", 1, 70001, 20), ("knn", 2, 1024, 32), ("knn", 2, 1000, 50), ("knn", 2, 500, 128),
+    ("knn", 1, 1500, 600), ("knn", 1, 300, 300), ("knn", 2, 3000, 100), ("chamfer", 700, 32), ("chamfer", 2, 2048),
+    ("chamfer", 3, 333), ("ball_query", 2, 2000, 0.2, 32), ("three_nn", 2, 700),
+]
+
+
+def large_sample(operator, batch, points, *asked):
+    """A sample of one of SIZES; coordinates are multiples of 1/64, so that ties abound and all is exact."""
+    random = torch.Generator().manual_seed(5)
+    xyz, other = (torch.randint(-64, 65, (batch, count, 3), generator=random) / 64.0 for count in (points, points // 3))
+    clouds = {"furthest_point_sample": (xyz,), "three_nn": (other, xyz)}.get(operator, (xyz, other))
+    return Sample("large", operator, (*clouds, *asked))

@@ -1,7 +1,7 @@
 """The CUDA kernels give what the CPU ones give."""
 import pytest
 import torch
-from op_samples import SAMPLES, Sample, one_of_each, strided
+from op_samples import SAMPLES, SIZES, Sample, large_sample, one_of_each, strided
 from test_op_contracts import BACKWARD, DIFFERENTIABLE, with_gradient
 from test_op_values import call
 
@@ -37,22 +37,9 @@ def test_strided_input(sample):
     check(sample, strided)
 
 
-SIZES = [
-    ("furthest_point_sample", 3, 1000, (64,)), ("furthest_point_sample", 2, 5000, (300,)),
-    ("furthest_point_sample", 2, 16384, (100,)), ("furthest_point_sample", 2, 20000, (100,)),
-    ("knn", 2, 1024, (32,)), ("knn", 2, 1000, (50,)), ("knn", 2, 500, (128,)), ("knn", 1, 300, (300,)),
-    ("chamfer", 700, 32, ()), ("chamfer", 2, 2048, ()), ("chamfer", 3, 333, ()), ("ball_query", 2, 2000, (0.2, 32)),
-    ("three_nn", 2, 700, ()),
-]
-
-
-@pytest.mark.parametrize(("operator", "batch", "points", "rest"), SIZES, ids=str)
-def test_larger_sizes(operator, batch, points, rest):
-    """Every path through the kernels; coordinates are multiples of 1/64, so ties abound and all is exact."""
-    random = torch.Generator().manual_seed(5)
-    xyz, other = (torch.randint(-64, 65, (batch, count, 3), generator=random) / 64.0 for count in (points, points // 3))
-    clouds = {"furthest_point_sample": (xyz,), "three_nn": (other, xyz)}.get(operator, (xyz, other))
-    check(Sample("large", operator, (*clouds, *rest)), rtol=1e-6, atol=0)
+@pytest.mark.parametrize("size", SIZES, ids=str)
+def test_larger_sizes(size):
+    check(large_sample(*size), rtol=1e-6, atol=0)
 
 
 @pytest.mark.parametrize("sample", [s for s in one_of_each() if s.operator in DIFFERENTIABLE], ids=str)
