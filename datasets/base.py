@@ -44,7 +44,7 @@ class PointCloudDataset(Dataset):
 def normalize(points):
     """Centre a cloud (N, 3) on its mean and divide it by its largest radius; a single point goes to the origin."""
     points = points - points.mean(0)
-    radius = np.sqrt((points ** 2).sum(1).max())
+    radius = np.sqrt(np.einsum("nc,nc->n", points, points).max())
     return points / radius if radius > 0 else points
 
 

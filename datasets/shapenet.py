@@ -60,8 +60,8 @@ class ShapeNet(PointCloudDataset):
 
     def __getitem__(self, index):
         points = self.read(self.files[index])
-        chosen = self.rng(index).permutation(len(points))[:self.npoints]
-        return torch.from_numpy(normalize(points[chosen])), int(self.labels[index])
+        chosen = self.rng(index).choice(len(points), self.npoints, replace=False)
+        return torch.from_numpy(normalize(points.take(chosen, 0))), int(self.labels[index])
 
     def read(self, name):
         """Return all points (N, 3) of file ``name``."""

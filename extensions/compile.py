@@ -81,9 +81,18 @@ def fingerprint(tools, *parts):
     for tool in tools:
         version = subprocess.run([*shlex.split(tool), "--version"], capture_output=True, text=True, check=False)
         digest.update(f"{tool}\n{version.stdout}".encode())
-    digest.update(repr((STABLE_ABI, platform.machine(), sys.platform, *parts)).encode())
+    digest.update(repr((STABLE_ABI, platform.machine(), processor(), sys.platform, *parts)).encode())
     digest.update(pathlib.Path(__file__).read_bytes())
     return digest.hexdigest()[:16]
+
+
+def processor():
+    """Return what tells processors apart that need code of their own: the list of their instruction sets."""
+    with contextlib.suppress(OSError):
+        for line in pathlib.Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith(("flags", "Features")):
+                return " ".join(sorted(line.split(":", 1)[1].split()))
+    return platform.processor()
 
 
 def cache():
@@ -127,7 +136,7 @@ def _commands(device, torch_root, folder, architectures):
     commands = [[*host, *stable, *cuda, "-c", f"{SOURCES}/register.cpp", "-o", f"{folder}/register.o"]]
     for source in sorted((SOURCES / device).glob("*.cpp" if device == "cpu" else "*.cu")):
         compiler = ([nvcc(), "-ccbin", shlex.split(cxx())[0], "-Xcompiler=-fPIC", "--fmad=false", *cuda, *architectures]
-                    if device == "cuda" else [*host, "-ffp-contract=off", "-Wno-psabi"])
+                    if device == "cuda" else [*host, *native(), "-ffp-contract=off", "-Wno-psabi"])
         commands.append([*compiler, *kernel, "-c", str(source), "-o", f"{folder}/{source.stem}.o"])
     objects = [command[-1] for command in commands]
     libraries = [f"-L{torch_root}/lib", "-ltorch_cpu"]
@@ -137,6 +146,11 @@ def _commands(device, torch_root, folder, architectures):
     if device == "cuda":
         linker, libraries = [nvcc(), "-ccbin", shlex.split(cxx())[0], *architectures], [*libraries, "-ltorch_cuda"]
     return commands, [*linker, "-shared", *objects, *libraries, "-o", f"{folder}/library.so"]
+
+
+def native():
+    """Return the flags for code of this very processor; a library for another one has another name."""
+    return ["-march=native"] if platform.machine().lower() in ("x86_64", "amd64") else []
 
 
 def _run(command):

@@ -1,6 +1,5 @@
 // Chamfer distance: queries in the lanes of vectors, the other cloud point by point; no distance matrix.
 #include <algorithm>
-#include <memory>
 
 #include "../kernels.h"
 #include "simd.h"
@@ -46,7 +45,7 @@ ACT_INLINE void nearest_of_block(const T* queries, int64_t count, const T* other
 }
 
 template <class T>
-ACT_INLINE void nearest_of(const T* queries, int64_t count, const T* others, int64_t points, T* dist, int64_t* idx) {
+void nearest(const T* queries, int64_t count, const T* others, int64_t points, T* dist, int64_t* idx) {
   T poison = 0;
   for (int64_t i = 0; i < 3 * points; ++i) poison += others[i] - others[i];
   for (int64_t i = 0; i < count;) {
@@ -60,15 +59,6 @@ ACT_INLINE void nearest_of(const T* queries, int64_t count, const T* others, int
       i += left;
     }
   }
-}
-
-ACT_CLONES void nearest(const float* queries, int64_t count, const float* others, int64_t points, float* dist,
-                        int64_t* idx) {
-  nearest_of(queries, count, others, points, dist, idx);
-}
-ACT_CLONES void nearest(const double* queries, int64_t count, const double* others, int64_t points, double* dist,
-                        int64_t* idx) {
-  nearest_of(queries, count, others, points, dist, idx);
 }
 
 // One direction, by parts of PART queries of a cloud, so that a single large cloud occupies all threads.

@@ -1,5 +1,4 @@
 // Furthest point sampling: the points' distances to the picked ones, updated and searched in one pass a pick.
-#include <memory>
 #include <vector>
 
 #include "../kernels.h"
@@ -13,12 +12,11 @@ constexpr int64_t SPLIT = 1 << 16;   // points from which several threads share 
 
 template <class T>
 struct Cloud {  // coordinates apart, padded to whole vectors; padding is never picked
-  std::unique_ptr<T[]> memory;
-  T *x, *y, *z, *nearest;
   int64_t size;
+  Buffer<T> memory;
+  T *x, *y, *z, *nearest;
 
-  explicit Cloud(int64_t points) : size(padded(points, LANES<T>)) {
-    memory.reset(new T[4 * size]);
+  explicit Cloud(int64_t points) : size(padded(points, LANES<T>)), memory(4 * size) {
     x = memory.get(), y = x + size, z = y + size, nearest = z + size;
   }
 
@@ -38,9 +36,9 @@ struct Best {
   int64_t index;
 };
 
-// Take the point (px, py, pz) among the picked ones and return the furthest of begin ... end - 1, whole vectors.
+// Take the point p among the picked ones and return the furthest of begin ... end - 1, whole vectors.
 template <class T>
-ACT_INLINE Best<T> update_vectors(const Cloud<T>& cloud, T px, T py, T pz, int64_t begin, int64_t end) {
+Best<T> update(const Cloud<T>& cloud, const T* p, int64_t begin, int64_t end) {
   using V = typename Simd<T>::Vector;
   using M = typename Simd<T>::Mask;
   using I = typename Simd<T>::Index;
@@ -49,7 +47,7 @@ ACT_INLINE Best<T> update_vectors(const Cloud<T>& cloud, T px, T py, T pz, int64
   for (int64_t i = begin; i < end; i += LANES<T>) {
     V x, y, z, nearest;
     load(x, cloud.x + i), load(y, cloud.y + i), load(z, cloud.z + i), load(nearest, cloud.nearest + i);
-    x -= px, y -= py, z -= pz;
+    x -= p[0], y -= p[1], z -= p[2];
     const V distance = (x * x + y * y) + z * z;
     nearest = distance < nearest ? distance : nearest;
     store(cloud.nearest + i, nearest);
@@ -64,13 +62,6 @@ ACT_INLINE Best<T> update_vectors(const Cloud<T>& cloud, T px, T py, T pz, int64
       result = {best[lane], index};
   }
   return result;
-}
-
-ACT_CLONES Best<float> update(const Cloud<float>& cloud, const float* p, int64_t begin, int64_t end) {
-  return update_vectors(cloud, p[0], p[1], p[2], begin, end);
-}
-ACT_CLONES Best<double> update(const Cloud<double>& cloud, const double* p, int64_t begin, int64_t end) {
-  return update_vectors(cloud, p[0], p[1], p[2], begin, end);
 }
 
 // The same by all threads.

@@ -15,8 +15,8 @@ int64_t grain(int64_t elements_each) { return std::max<int64_t>(1, GRAIN / std::
 // Write the first indices, at most `nsample`, of the points whose squared distance to the centre is below `limit`;
 // padding is infinitely far. Return their number.
 template <class T>
-ACT_INLINE int64_t first_within(const T* x, const T* y, const T* z, int64_t size, const T* centre, T limit,
-                                int64_t nsample, int64_t* found) {
+int64_t first_within(const T* x, const T* y, const T* z, int64_t size, const T* centre, T limit, int64_t nsample,
+                     int64_t* found) {
   using V = typename Simd<T>::Vector;
   using M = typename Simd<T>::Mask;
   int64_t count = 0;
@@ -31,15 +31,6 @@ ACT_INLINE int64_t first_within(const T* x, const T* y, const T* z, int64_t size
     }
   }
   return count;
-}
-
-ACT_CLONES int64_t ball(const float* x, const float* y, const float* z, int64_t size, const float* centre, float limit,
-                        int64_t nsample, int64_t* found) {
-  return first_within(x, y, z, size, centre, limit, nsample, found);
-}
-ACT_CLONES int64_t ball(const double* x, const double* y, const double* z, int64_t size, const double* centre,
-                        double limit, int64_t nsample, int64_t* found) {
-  return first_within(x, y, z, size, centre, limit, nsample, found);
 }
 
 }  // namespace
@@ -77,14 +68,16 @@ void ball_query(const Executor& run, const T* xyz, const T* new_xyz, int64_t* in
   const T limit = static_cast<T>(radius) * static_cast<T>(radius);  // rounded as pointnet2_ops does
   const int64_t size = padded(points, LANES<T>);
   run.parallel(batch, 1, [&](int64_t begin, int64_t end) {
-    std::vector<T> columns(3 * size, INFINITE<T>);
+    const Buffer<T> memory(3 * size);
+    T* columns = memory.get();
+    std::fill(columns, columns + 3 * size, INFINITE<T>);
     std::vector<int64_t> found(nsample + 1);
     for (int64_t b = begin; b < end; ++b) {
       for (int64_t i = 0; i < points; ++i)
         for (int64_t axis = 0; axis < 3; ++axis) columns[axis * size + i] = xyz[3 * (b * points + i) + axis];
       for (int64_t row = b * queries; row < (b + 1) * queries; ++row) {
-        const int64_t count = ball(columns.data(), columns.data() + size, columns.data() + 2 * size, size,
-                                   new_xyz + 3 * row, limit, nsample, found.data());
+        const int64_t count = first_within(columns, columns + size, columns + 2 * size, size, new_xyz + 3 * row, limit,
+                                           nsample, found.data());
         int64_t* to = index + row * nsample;
         std::copy(found.begin(), found.begin() + count, to);
         std::fill(to + count, to + nsample, count ? found[0] : 0);

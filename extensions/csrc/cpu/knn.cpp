@@ -1,8 +1,6 @@
 // Nearest neighbours: all distances of a query in the first cache, a bound on the k-th, a sort of the few below it.
 #include <algorithm>
 #include <cmath>
-#include <memory>
-#include <vector>
 
 #include "../kernels.h"
 #include "simd.h"
@@ -12,6 +10,9 @@ namespace {
 
 constexpr int64_t MOST_BUCKETS = 1024;  // above k = 512 everything is sorted
 constexpr int64_t FEW = 128;            // numbers that are faster ranked against each other than sorted
+
+template <class T>
+constexpr int64_t GROUP = 4 * LANES<T>;  // points that are passed over together where none is near
 
 // A distance above and an index below: such keys order like (distance, index), as non-negative floats like their bits.
 template <class T>
@@ -46,11 +47,11 @@ T key_distance(typename Key<T>::Type key) {
 // The clouds' coordinates apart: (B, N, D) → (B, D, size), padded by points that are infinitely far.
 template <class T>
 struct Columns {
-  std::unique_ptr<T[]> memory;
   int64_t size, dimensions;
+  Buffer<T> memory;
 
   Columns(const Executor& run, const T* clouds, int64_t batch, int64_t points, int64_t dims)
-      : memory(new T[batch * dims * padded(points, LANES<T>)]), size(padded(points, LANES<T>)), dimensions(dims) {
+      : size(padded(points, GROUP<T>)), dimensions(dims), memory(batch * dims * size) {
     run.parallel(batch * dims, std::max<int64_t>(1, 16384 / size), [&](int64_t begin, int64_t end) {
       for (int64_t row = begin; row < end; ++row) {
         const T* from = clouds + row / dims * points * dims + row % dims;
@@ -106,22 +107,34 @@ ACT_INLINE void distances_to(const Search<T>& s, const T* q) {
   }
 }
 
+template <class M>
+ACT_INLINE bool any(const M& mask) {
+  int64_t words[8];
+  std::memcpy(words, &mask, sizeof words);
+  return words[0] | words[1] | words[2] | words[3] | words[4] | words[5] | words[6] | words[7];
+}
+
 // Collect the keys of all points not further than `bound` and return their number.
 template <class T>
 ACT_INLINE int64_t collect(const Search<T>& s, T bound) {
   using V = typename Simd<T>::Vector;
   using M = typename Simd<T>::Mask;
   int64_t count = 0;
-  for (int64_t i = 0; i < s.size; i += LANES<T>) {
+  for (int64_t group = 0; group < s.size; group += GROUP<T>) {
     V distance;
-    load(distance, s.distance + i);
-    const M below = distance <= bound;
-    int64_t halves[8];
-    std::memcpy(halves, &below, sizeof halves);
-    if (!(halves[0] | halves[1] | halves[2] | halves[3] | halves[4] | halves[5] | halves[6] | halves[7])) continue;
-    for (int64_t j = i; j < std::min(i + LANES<T>, s.points); ++j) {  // padding stays out
-      s.keys[count] = make_key(s.distance[j], j);
-      count += s.distance[j] <= bound;
+    M near = {};
+    for (int64_t i = group; i < group + GROUP<T>; i += LANES<T>) {
+      load(distance, s.distance + i);
+      near |= distance <= bound;
+    }
+    if (!any(near)) continue;
+    for (int64_t i = group; i < group + GROUP<T>; i += LANES<T>) {
+      load(distance, s.distance + i);
+      if (!any(distance <= bound)) continue;
+      for (int64_t j = i; j < std::min(i + LANES<T>, s.points); ++j) {  // padding stays out
+        s.keys[count] = make_key(s.distance[j], j);
+        count += s.distance[j] <= bound;
+      }
     }
   }
   return count;
@@ -173,8 +186,9 @@ ACT_INLINE void order(K* keys, int64_t count, int64_t k) {
   std::sort(keys, keys + k);
 }
 
+// Leave the keys of the k points nearest to query `q`, ascending, in front of `s.keys`.
 template <class T>
-ACT_INLINE void nearest_of(const Search<T>& s, const T* q) {
+void nearest(const Search<T>& s, const T* q) {
   distances_to(s, q);
   if (s.buckets) {
     // k buckets have a point not further than the bound, so k points have
@@ -184,10 +198,6 @@ ACT_INLINE void nearest_of(const Search<T>& s, const T* q) {
   for (int64_t i = 0; i < s.points; ++i) s.keys[i] = make_key(s.distance[i], i);
   order(s.keys, s.points, s.k);
 }
-
-// Leave the k nearest points' keys, ascending, in front of `s.keys`.
-ACT_CLONES void nearest(const Search<float>& s, const float* q) { nearest_of(s, q); }
-ACT_CLONES void nearest(const Search<double>& s, const double* q) { nearest_of(s, q); }
 
 // Return how many buckets to use: at least twice k, and each of at least two points; 0: none.
 template <class T>
@@ -205,16 +215,15 @@ void knn(const Executor& run, const T* ref, const T* query, T* distance, int64_t
   const Columns<T> columns(run, ref, batch, points, dimensions);
   const int64_t buckets = bucket_count<T>(points, k);
   run.parallel(batch * queries, std::max<int64_t>(1, 16384 / columns.size), [&](int64_t begin, int64_t end) {
-    std::vector<T> distances(columns.size), least(buckets);
-    std::vector<typename Key<T>::Type> keys(columns.size + FEW + 16);
-    Search<T> search{nullptr, points, columns.size, dimensions, k, buckets, distances.data(), least.data(),
-                     keys.data()};
+    const Buffer<T> distances(columns.size), least(buckets);
+    const Buffer<typename Key<T>::Type> keys(columns.size + FEW + 16);
+    Search<T> search{nullptr, points, columns.size, dimensions, k, buckets, distances.get(), least.get(), keys.get()};
     for (int64_t row = begin; row < end; ++row) {
       search.columns = columns.cloud(row / queries);
       nearest(search, query + row * dimensions);
       for (int64_t i = 0; i < k; ++i) {
-        distance[row * k + i] = std::sqrt(key_distance<T>(keys[i]));
-        index[row * k + i] = static_cast<uint32_t>(keys[i]);
+        distance[row * k + i] = std::sqrt(key_distance<T>(keys.get()[i]));
+        index[row * k + i] = static_cast<uint32_t>(keys.get()[i]);
       }
     }
   });

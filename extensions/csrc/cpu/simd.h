@@ -3,15 +3,9 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <new>
 #include <type_traits>
 
-// Compile a function for several generations of x86-64 and pick one when the library is loaded, so that one file
-// serves every machine. Products are never fused into sums (-ffp-contract=off): all of them give the same bits.
-#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && __GNUC__ >= 12 && defined(__linux__)
-#define ACT_CLONES __attribute__((target_clones("default", "arch=x86-64-v3", "arch=x86-64-v4")))
-#else
-#define ACT_CLONES
-#endif
 #define ACT_INLINE inline __attribute__((always_inline))
 
 namespace act {
@@ -45,6 +39,20 @@ ACT_INLINE void store(S* to, const V& v) {
 
 template <class T>
 constexpr T INFINITE = std::numeric_limits<T>::infinity();
+
+// Memory for `count` numbers, not initialised, at the start of a cache line: vectors that cross lines cost twice.
+template <class T>
+class Buffer {
+ public:
+  explicit Buffer(int64_t count) : data_(static_cast<T*>(::operator new(sizeof(T) * count, std::align_val_t(64)))) {}
+  ~Buffer() { ::operator delete(data_, std::align_val_t(64)); }
+  Buffer(const Buffer&) = delete;
+  Buffer& operator=(const Buffer&) = delete;
+  T* get() const { return data_; }
+
+ private:
+  T* data_;
+};
 
 inline int64_t padded(int64_t count, int64_t multiple) {
   return (count + multiple - 1) / multiple * multiple;
