@@ -104,13 +104,13 @@ def test_bf16_computes_alike(command):
 
 @pytest.mark.parametrize("stage", ["autoencoder", "pretrain", "finetune"])
 def test_bf16_learns_alike(command, stage):
-    """After fifty steps the losses of float32 and bf16 are within 2 %."""
+    """The losses of float32 and bf16 are within 2 % after fifty steps; the mean over 36 steps evens out the noise."""
     losses = []
     for amp in ("off", "bf16"):
         flags = ("--scratch_model",) if stage == "finetune" else ()
         out = command(stage, *flags, "--exp_name", amp, "--amp", amp, "--val_freq", "9", "--set", "max_epoch=5",
-                      "dataset.train.others.size=120", "optimizer.kwargs.lr=0.0005").out
-        losses.append(numbers(r"Epoch 5/5  loss ([\d.]+)", out)[0])
+                      "dataset.train.others.size=120", "optimizer.kwargs.lr=0.0002").out
+        losses.append(sum(numbers(r"Epoch [345]/5  loss ([\d.]+)", out)) / 3)
     assert losses[1] == pytest.approx(losses[0], rel=0.02)
 
 
