@@ -48,6 +48,21 @@ def normalize(points):
     return points / radius if radius > 0 else points
 
 
+def upright(points, up):
+    """Turn points (N, 3), whose axis ``up`` (``y`` or ``z``) points upwards, so that y does, as in ModelNet40.
+
+    Models, augmentations (rotation is about y) and pictures take y for up.
+    """
+    return points if up == "y" else points[:, [0, 2, 1]] * np.array([1, 1, -1], points.dtype)
+
+
+def check_up(up):
+    """Return ``up``, or raise ConfigError unless it names an axis that ``upright`` knows."""
+    if up not in ("y", "z"):
+        raise ConfigError(f"up '{up}' is not y or z, the axis that points upwards in the files")
+    return up
+
+
 def load_npy(path):
     """Read an array of numbers from a ``.npy`` file; DataError where it is damaged or holds anything else."""
     try:

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from datasets import pack
-from datasets.base import PointCloudDataset, check_cloud, few_points, load_npy, normalize, read_lines
+from datasets.base import PointCloudDataset, check_cloud, check_up, few_points, load_npy, normalize, read_lines, upright
 from datasets.build import DATASETS
 from datasets.shapenet_categories import NAMES
 from utils.errors import DataError
@@ -21,12 +21,14 @@ class ShapeNet(PointCloudDataset):
     The files are those of ``PC_PATH``, or of the packed file there (``datasets.pack``).
 
     Keys: ``DATA_PATH`` with ``train.txt`` and ``test.txt``; ``PC_PATH`` with the files; ``N_POINTS`` that files are
-    said to have (any number from ``npoints`` on will do); ``whole`` adds the test list to the training subset.
+    said to have (any number from ``npoints`` on will do); ``whole`` adds the test list to the training subset; ``up``,
+    ``y`` or ``z``, is the axis that points upwards in the files: clouds are turned so that y does.
     ``taxonomies`` are the categories' synsets, parallel to ``class_names``.
     """
 
-    def __init__(self, *, DATA_PATH, PC_PATH, N_POINTS=8192, subset, npoints=None, whole=False):
+    def __init__(self, *, DATA_PATH, PC_PATH, N_POINTS=8192, subset, npoints=None, whole=False, up="y"):
         super().__init__(subset, npoints or N_POINTS)
+        self.up = check_up(up)
         self.folder = pathlib.Path(PC_PATH)
         lists = ["train", "test"] if whole and self.subset == "train" else [self.subset]
         files = [line for name in lists for line in read_lines(pathlib.Path(DATA_PATH) / f"{name}.txt", ADVICE)]
@@ -61,7 +63,7 @@ class ShapeNet(PointCloudDataset):
     def __getitem__(self, index):
         points = self.read(self.files[index])
         chosen = self.rng(index).choice(len(points), self.npoints, replace=False)
-        return torch.from_numpy(normalize(points.take(chosen, 0))), int(self.labels[index])
+        return torch.from_numpy(upright(normalize(points.take(chosen, 0)), self.up)), int(self.labels[index])
 
     def read(self, name):
         """Return all points (N, 3) of file ``name``."""

@@ -5,6 +5,7 @@ from torch.utils.data import DataLoader
 
 from datasets import ShapeNet
 from datasets.base import normalize
+from utils.errors import ConfigError
 
 TRAIN = ["02691156-a.npy", "03001627-b.npy", "03001627-c.npy", "99999999-d.npy"]
 TEST = ["02691156-e.npy"]
@@ -63,3 +64,11 @@ def test_sampling_depends_on_seed_epoch_and_index_alone(root):
 
 def test_a_cloud_of_one_place_is_not_divided_by_zero():
     assert normalize(np.full((4, 3), 7.0)).tolist() == [[0, 0, 0]] * 4
+
+
+def test_z_up_files_are_turned_so_that_y_points_up(root):
+    lying, standing = build(root), build(root, up="z")
+    x, y, z = lying[0][0].unbind(-1)
+    assert standing[0][0].equal(torch.stack([x, z, -y], -1))
+    with pytest.raises(ConfigError, match="up 'q' is not y or z"):
+        build(root, up="q")
