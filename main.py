@@ -1,11 +1,13 @@
-"""Stage II (pre-training) and fine-tuning: ``python main.py --config FILE [--finetune_model --ckpts FILE]``."""
+"""Stage II, fine-tuning and testing: ``python main.py --config FILE [--finetune_model | --test --ckpts FILE]``."""
 from utils.command import run_command
 from utils.parser import main_arguments
 
 
 def main():
     args = main_arguments()
-    if args.finetune_model or args.scratch_model:
+    if args.test_svm:
+        from tools import runner_probe as runner
+    elif args.finetune_model or args.scratch_model or args.test:
         from tools import runner_finetune as runner
     else:
         from tools import runner_pretrain as runner

@@ -13,10 +13,12 @@ SUBSETS = {"train": "train", "test": "test", "val": "test"}
 class PointCloudDataset(Dataset):
     """Clouds with a label; ``data[i]`` is (points (npoints, C) float32, label).
 
-    Attributes: ``class_names``, ``labels`` (int64 array), ``ids``, ``npoints``. What is random in a cloud depends on
-    the seed, the epoch and its index alone, so neither the number of workers nor a restart changes it. Evaluation
-    subsets stay at epoch 0 and so give the same points every time.
+    Attributes: ``class_names``, ``labels`` (int64 array), ``ids``, ``npoints``, and ``source``, where to get it. What
+    is random in a cloud depends on the seed, the epoch and its index alone, so neither the number of workers nor a
+    restart changes it. Evaluation subsets stay at epoch 0 and so give the same points every time.
     """
+
+    source = "it is made on the fly"
 
     def __init__(self, subset, npoints):
         if subset not in SUBSETS:
@@ -90,6 +92,12 @@ def check_cloud(points, path, npoints):
 def few_points(path, points, npoints):
     """Return the error of a cloud that is too small."""
     return DataError(f"{path} has {points} points, but {npoints} are asked for: lower npoints or remove it")
+
+
+def absent_files(first, absent, total, advice):
+    """Return the error of ``absent`` listed files that are not there, of which ``first`` is one."""
+    return DataError(f"{first} does not exist ({absent} of {total} listed files {'is' if absent == 1 else 'are'} "
+                     f"missing): {advice}")
 
 
 def read_lines(path, advice):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.base import PointCloudDataset, check_cloud, normalize, read_lines
+from datasets.base import PointCloudDataset, absent_files, check_cloud, normalize, read_lines
 from datasets.build import DATASETS
 from datasets.safe_pickle import load_pickle
 from extensions.ops import furthest_point_sample
@@ -25,6 +25,9 @@ class ModelNet(PointCloudDataset):
 
     The cache ``modelnet<C>_<subset>_<N_POINTS>pts_fps.dat`` is read where it is, otherwise made of the text files.
     """
+
+    source = ("https://shapenet.cs.stanford.edu/media/modelnet40_normal_resampled.zip ('ModelNet40' in DATASET.md "
+              "shows the folders)")
 
     def __init__(self, *, DATA_PATH, N_POINTS=8192, NUM_CATEGORY=40, USE_NORMALS=False, subset, npoints=None):
         super().__init__(subset, npoints or N_POINTS)
@@ -60,12 +63,17 @@ class ModelNet(PointCloudDataset):
     def process(self, folder, points):
         """Read the text files and sample each to ``points`` points; returns clouds and labels."""
         number = {name: index for index, name in enumerate(self.class_names)}
-        clouds, labels = [], []
-        for index, name in enumerate(tqdm(self.ids, f"Processing ModelNet {self.subset}", unit="cloud")):
-            category = name.rsplit("_", 1)[0]
+        categories = [name.rsplit("_", 1)[0] for name in self.ids]
+        for name, category in zip(self.ids, categories, strict=True):
             if category not in number:
                 raise DataError(f"{folder}: the list names '{name}', which is of none of the classes")
-            path = folder / category / f"{name}.txt"
+        paths = [folder / category / f"{name}.txt" for name, category in zip(self.ids, categories, strict=True)]
+        absent = [path for path in paths if not path.is_file()]
+        if absent:
+            raise absent_files(absent[0], len(absent), len(paths), ADVICE)
+        clouds, labels = [], []
+        bar = tqdm(paths, f"Processing ModelNet {self.subset}", unit="cloud", disable=None)
+        for index, (path, category) in enumerate(zip(bar, categories, strict=True)):
             cloud = check_cloud(read_text(path), path, points)
             start = np.random.default_rng(index).integers(len(cloud))
             cloud = np.roll(cloud, -start, axis=0)  # sampling starts at the first point

@@ -66,7 +66,7 @@ def pack_folder(folder):
     if not names:
         raise DataError(f"{folder} holds no .npy files")
     header, offset = {}, 0
-    for name in tqdm(names, "sizes", unit="file"):
+    for name in tqdm(names, "sizes", unit="file", disable=None):
         shape = load_npy(folder / name).shape
         if len(shape) != 2:
             raise DataError(f"{folder / name} holds an array of shape {shape}, not points (N, 3)")
@@ -78,7 +78,7 @@ def pack_folder(folder):
     try:
         with open(temporary, "wb") as file:
             file.write(struct.pack("<Q", len(text)) + text)
-            for name in tqdm(names, "packing", unit="file"):
+            for name in tqdm(names, "packing", unit="file", disable=None):
                 file.write(np.ascontiguousarray(check_cloud(load_npy(folder / name), folder / name, 1)[:, :3]))
             file.flush()
             os.fsync(file.fileno())

@@ -6,7 +6,17 @@ import numpy as np
 import torch
 
 from datasets import pack
-from datasets.base import PointCloudDataset, check_cloud, check_up, few_points, load_npy, normalize, read_lines, upright
+from datasets.base import (
+    PointCloudDataset,
+    absent_files,
+    check_cloud,
+    check_up,
+    few_points,
+    load_npy,
+    normalize,
+    read_lines,
+    upright,
+)
 from datasets.build import DATASETS
 from datasets.shapenet_categories import NAMES
 from utils.errors import DataError
@@ -25,6 +35,8 @@ class ShapeNet(PointCloudDataset):
     ``y`` or ``z``, is the axis that points upwards in the files: clouds are turned so that y does.
     ``taxonomies`` are the categories' synsets, parallel to ``class_names``.
     """
+
+    source = "https://github.com/lulutang0608/Point-BERT/blob/master/DATASET.md ('ShapeNet-55' in DATASET.md here)"
 
     def __init__(self, *, DATA_PATH, PC_PATH, N_POINTS=8192, subset, npoints=None, whole=False, up="y"):
         super().__init__(subset, npoints or N_POINTS)
@@ -57,8 +69,7 @@ class ShapeNet(PointCloudDataset):
             raise DataError(f"{self.packed.path} lacks {absent[0]} and {len(absent) - 1} others of the "
                             f"{len(self.files)} files listed in {lists}: pack the folder again, or remove that file")
         if absent:
-            raise DataError(f"{self.folder / absent[0]} does not exist, nor do {len(absent) - 1} others of the "
-                            f"{len(self.files)} files listed in {lists}: {ADVICE}")
+            raise absent_files(self.folder / absent[0], len(absent), len(self.files), ADVICE)
 
     def __getitem__(self, index):
         points = self.read(self.files[index])

@@ -50,12 +50,27 @@ def subsample(points, npoints, random):
     With ``random`` (training): furthest point sampling to somewhat more, then one random subset for the whole batch.
     Without (evaluation): furthest point sampling alone. Coordinates must be the first three channels.
     """
+    return random_subset(candidates(points, npoints), npoints) if random else furthest_subset(points, npoints)
+
+
+def candidates(points, npoints):
+    """Return the furthest-point-sampled points (B, K, C) that a random subset of ``npoints`` is drawn from."""
+    count = CANDIDATES.get(npoints, npoints * 75 // 64)
+    return furthest_subset(points, max(npoints, min(count, points.shape[1])))
+
+
+def random_subset(points, npoints):
+    """Return ``npoints`` random points (B, npoints, C), the same rows of every cloud, as published."""
+    if npoints == points.shape[1]:
+        return points
+    return points[:, torch.randperm(points.shape[1], device=points.device)[:npoints]]
+
+
+def furthest_subset(points, npoints):
+    """Return ``npoints`` furthest-point-sampled points of clouds (B, N, C); ConfigError where there are fewer."""
     if points.shape[1] < npoints:
         raise ConfigError(f"npoints is {npoints}, but the clouds have only {points.shape[1]} points")
-    keep = min(CANDIDATES.get(npoints, npoints * 75 // 64), points.shape[1]) if random else npoints
-    if keep < points.shape[1]:
-        index = furthest_point_sample(points[..., :3].contiguous(), keep)  # B keep
-        points = points.gather(1, index.unsqueeze(-1).expand(-1, -1, points.shape[-1]))
-    if random and npoints < keep:
-        points = points[:, torch.randperm(keep, device=points.device)[:npoints]]
-    return points
+    if points.shape[1] == npoints:
+        return points
+    index = furthest_point_sample(points[..., :3].contiguous(), npoints)  # B npoints
+    return points.gather(1, index.unsqueeze(-1).expand(-1, -1, points.shape[-1]))

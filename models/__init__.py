@@ -3,7 +3,8 @@ from models.act import ACT_PointDistillation
 from models.build import MODELS, build_model_from_cfg
 from models.classifier import PointTransformer
 from models.dvae import DiscreteVAE
+from models.pretrained import load_pretrained
 from models.prompted import ACTPromptedDiscreteVAEwithVIT
 
 __all__ = ["ACT_PointDistillation", "ACTPromptedDiscreteVAEwithVIT", "DiscreteVAE", "MODELS", "PointTransformer",
-           "build_model_from_cfg"]
+           "build_model_from_cfg", "load_pretrained"]

@@ -46,6 +46,9 @@ class ACT_PointDistillation(nn.Module):
             and dropout on, as the published code does).
     """
 
+    # a file may lack the teacher, which then stays what ``dvae_config.ckpt`` made it
+    optional_weights = ("dvae_tokenizer.",)
+
     def __init__(self, *, loss="cosine", transformer_config, dvae_config):
         super().__init__()
         self.loss = distillation_loss(loss)

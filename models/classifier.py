@@ -20,6 +20,9 @@ class PointTransformer(PointEncoder):
     ``transfer_type``: ``full`` trains everything; ``linear`` and ``mlp-3`` the head, the class token and its
     position; ``side`` these and a second patch encoder whose tokens are blended in before the maximum; ``bit-fit``
     the biases and the head. The head is one linear layer for ``linear`` and an MLP of three otherwise.
+
+    ``head_only`` makes ``linear`` and ``mlp-3`` a probe: the class token and its position are not trained, and the
+    encoder stays in evaluation mode, so that the statistics of its norms are held still and nothing is dropped.
     """
 
     # a pretrained student lacks a head; its own parts that classification does not use may be left over
@@ -29,14 +32,17 @@ class PointTransformer(PointEncoder):
     weight_prefixes = ("ACT_encoder.", "transformer_q.")
 
     def __init__(self, *, embed_dim=384, depth=12, num_heads=6, drop_path_rate=0.1, encoder_dims=384, cls_dim,
-                 group_size=32, num_group=64, transfer_type="full"):
+                 group_size=32, num_group=64, transfer_type="full", head_only=False):
         if transfer_type not in TRAINED:
             raise ConfigError(f"model.transfer_type '{transfer_type}' is not one of {', '.join(TRAINED)}")
+        if head_only and transfer_type not in ("linear", "mlp-3"):
+            raise ConfigError(f"model.head_only is for transfer_type linear and mlp-3, not '{transfer_type}'")
         if encoder_dims != embed_dim:
             raise ConfigError(f"model.encoder_dims ({encoder_dims}) must equal model.embed_dim ({embed_dim})")
         super().__init__(embed_dim=embed_dim, encoder_dims=encoder_dims, depth=depth, num_heads=num_heads,
                          drop_path_rate=drop_path_rate)
         self.group_size, self.num_group, self.transfer_type = group_size, num_group, transfer_type
+        self.head_only = head_only
         self.cls_head_finetune = build_head(2 * embed_dim, cls_dim, transfer_type)
         if transfer_type == "side":
             self.side_encoder = PatchEncoder(encoder_dims)
@@ -48,11 +54,17 @@ class PointTransformer(PointEncoder):
 
     def freeze(self):
         """Leave gradients to the parameters that train under ``transfer_type``."""
-        trained = TRAINED[self.transfer_type]
+        trained = () if self.head_only else TRAINED[self.transfer_type]
         for name, parameter in self.named_parameters():
             bias = self.transfer_type == "bit-fit" and name.endswith(".bias")
             parameter.requires_grad_(
                 trained is None or bias or name.startswith(("cls_head_finetune.", *trained)))
+
+    def train(self, mode=True):
+        """Switch the mode; with ``head_only`` the head's alone."""
+        super().train(mode and not self.head_only)
+        self.cls_head_finetune.train(mode)
+        return self
 
     def forward(self, points, label=None):
         """Classify clouds (B, N, 3).

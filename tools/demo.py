@@ -41,7 +41,7 @@ def results():
     coarse = logged(STAGE_I, r"CDL1-coarse ([\d.]+)")
     fine = logged(STAGE_I, r"CDL1 ([\d.]+)")
     svm = logged(STAGE_II, r"SVM ([\d.]+)")
-    scratch, finetuned = (logged(folder, r"Last  OA ([\d.]+)")[-1] for folder in (SCRATCH, FINETUNED))
+    scratch, finetuned = (logged(folder, r"Last +OA ([\d.]+)")[-1] for folder in (SCRATCH, FINETUNED))
     return [
         ["", "before", "after"],
         ["Stage I    reconstruction, CD-L1 x 1000, coarse", f"{coarse[0]:.1f}", f"{coarse[-1]:.1f}"],

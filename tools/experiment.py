@@ -12,7 +12,7 @@ import torch
 from easydict import EasyDict
 
 import extensions
-from utils.config import load_config, save_config
+from utils.config import apply_few_shot, load_config, save_config
 from utils.errors import ConfigError, UserError
 from utils.logger import open_log
 
@@ -45,6 +45,7 @@ class Experiment:
 def open_experiment(args):
     """Read the config, seed every generator, and make the experiment's folder ``args.folder``."""
     config = load_config(args.config, args.set)
+    apply_few_shot(config, args)
     device = choose_device(args.device)
     if args.amp == "fp16" and device.type != "cuda":
         raise ConfigError("--amp fp16 needs a GPU; on a CPU give --amp bf16")

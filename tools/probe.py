@@ -1,4 +1,4 @@
-"""Linear probes of frozen features."""
+"""Probes of frozen features: linear SVM, logistic regression and k nearest neighbours."""
 import warnings
 
 import numpy as np
@@ -6,7 +6,9 @@ import torch
 
 from datasets.transforms import subsample
 
-GRID = (0.001, 0.01, 0.1)
+SVM_C = (0.001, 0.01, 0.1)
+LOGISTIC_C = (0.001, 0.01, 0.1, 1)
+NEIGHBOURS = (1, 5, 10, 20)
 FOLDS = 3
 
 
@@ -25,23 +27,36 @@ def extract_features(model, loader, device, npoints):
     return torch.cat(features).numpy(), torch.cat(labels).numpy()
 
 
-def linear_svm(train, test, seed=0):
+def linear_svm(train, test, seed=0, grid=SVM_C):
     """Return the accuracy in percent on ``test`` of a linear SVM fitted on ``train``; both are (features, labels).
 
-    Features are standardised; C is chosen among ``GRID`` by three-fold cross-validation on the training set, or is
-    the middle one where a class has fewer clouds than folds.
+    C is chosen among ``grid`` as ``fit_probe`` says.
+    """
+    from sklearn.svm import LinearSVC
+
+    return fit_probe(LinearSVC(random_state=seed), {"C": grid}, train, test, seed)[0]
+
+
+def fit_probe(estimator, choices, train, test, seed=0):
+    """Fit ``estimator`` on standardised features and return its accuracy in percent on ``test``, and what was chosen.
+
+    ``choices``, a dict of one parameter's name → values, is decided by three-fold cross-validation on the training
+    set; where a class has fewer clouds than folds it is the middle value. ``train`` and ``test`` are (features (N, C),
+    labels (N,)).
     """
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.model_selection import GridSearchCV, StratifiedKFold
-    from sklearn.pipeline import make_pipeline
+    from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
-    from sklearn.svm import LinearSVC
 
-    svm = make_pipeline(StandardScaler(), LinearSVC(C=GRID[1], random_state=seed))
-    if np.unique(train[1], return_counts=True)[1].min() >= FOLDS:
+    (name, values), = choices.items()
+    estimator.set_params(**{name: values[len(values) // 2]})
+    model = Pipeline([("scale", StandardScaler()), ("probe", estimator)])
+    if np.unique(train[1], return_counts=True)[1].min() >= FOLDS and len(values) > 1:
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
-        svm = GridSearchCV(svm, {"linearsvc__C": GRID}, cv=folds)
+        model = GridSearchCV(model, {f"probe__{name}": values}, cv=folds)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=ConvergenceWarning)  # slow for large C, which is seldom chosen
-        svm.fit(*train)
-    return 100 * float(np.mean(svm.predict(test[0]) == test[1]))
+        model.fit(*train)
+    chosen = model.best_params_[f"probe__{name}"] if hasattr(model, "best_params_") else values[len(values) // 2]
+    return 100 * float(np.mean(model.predict(test[0]) == test[1])), chosen

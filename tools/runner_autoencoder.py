@@ -7,6 +7,7 @@ from tools import trainer
 from tools.builder import build_dataset, build_loader, cosine_ramp
 from tools.experiment import open_experiment, summarize
 from utils.checkpoint import load_model, read_weights
+from utils.config import plain
 from utils.errors import ConfigError
 from utils.metrics import CategoryTable, codebook_perplexity, reconstruction_metrics
 from utils.pictures import reconstruction_picture, write_ply
@@ -23,7 +24,8 @@ class Autoencoding:
     def __init__(self, experiment):
         self.experiment = experiment
         config = experiment.config
-        self.metric = config.get("consider_metric", "CDL1")
+        self.metrics = {config.get("consider_metric", "CDL1"): "ckpt-best.pth"}
+        self.notes = {"model": plain(config.model)}
         self.model = build_model_from_cfg(config.model)
         path = experiment.args.ckpts or experiment.args.start_ckpts
         if path:
@@ -44,7 +46,7 @@ class Autoencoding:
         kld_weight = cosine_ramp(self.experiment.config.kldweight, iteration)
         return {**self.model(points, temperature, kld_weight), "temperature": temperature, "kld_weight": kld_weight}
 
-    def evaluate(self, epoch):
+    def evaluate(self, epoch, best):
         """Return the mean over categories of the reconstruction metrics of whole clouds, codes arg-max.
 
         The table by category goes to the log, the first clouds' pictures to TensorBoard. ``CDL1-coarse`` is that of

@@ -1,67 +1,126 @@
-"""Fine-tuning and training from scratch for classification."""
+"""Fine-tuning and training from scratch for classification, and testing with votes."""
+import statistics
+
 import torch
+from tqdm import tqdm
 
 from datasets.transforms import build_transform, subsample
 from models import build_model_from_cfg
-from tools import trainer
+from tools import trainer, voting
 from tools.builder import build_dataset, build_loader
 from tools.experiment import open_experiment, summarize
 from utils.checkpoint import load_model, read_weights
+from utils.config import plain
 from utils.errors import ConfigError
-from utils.metrics import mean_class_accuracy, overall_accuracy
 
 
 class Classification:
     """The task of fine-tuning: cross-entropy, validated by overall and mean class accuracy."""
 
-    metric = "OA"
+    metrics = {"OA": "ckpt-best.pth", "OA-vote": "ckpt-best_vote.pth"}
 
     def __init__(self, experiment):
         self.experiment = experiment
-        config = experiment.config
+        config, args = experiment.config, experiment.args
         self.model = build_model_from_cfg(config.model)
-        path = experiment.args.ckpts or experiment.args.start_ckpts
+        path = args.ckpts or args.start_ckpts
         if path:
-            experiment.log.info(load_model(self.model, read_weights(path), path))
+            experiment.log.info(load_model(self.model, read_weights(path), path, complete=args.test))
         self.model.to(experiment.device)
-        self.datasets = {split: build_dataset(experiment, split) for split in ("train", "val")}
-        if self.datasets["val"] is None:
-            raise ConfigError(f"{experiment.args.config}: key 'dataset.val' is missing; fine-tuning needs it")
-        classes = len(self.datasets["train"].class_names)
+        self.datasets = {split: build_dataset(experiment, split) for split in self.splits()}
+        evaluated = list(self.datasets.values())[-1]
+        classes = len(evaluated.class_names)
         if config.model.cls_dim < classes:
-            raise ConfigError(f"{experiment.args.config}: model.cls_dim is {config.model.cls_dim}, but the training "
-                              f"set has {classes} classes")
-        self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
-        self.val_loader = build_loader(experiment, self.datasets["val"], 2 * config.total_bs)
-        self.augment = build_transform(["Rotate"])
+            raise ConfigError(f"{args.config}: model.cls_dim is {config.model.cls_dim}, but the data has {classes} "
+                              f"classes")
+        self.npoints = config.get("npoints", evaluated.npoints)
+        if not args.test:
+            self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
+        self.val_loader = build_loader(experiment, evaluated, 2 * config.total_bs)
+        self.augment = build_transform(config.get("train_transforms", ["Rotate"]))
+        self.vote_augment = build_transform(config.get("test_transforms", ["ScaleAndTranslate"]))
+        self.notes = {"model": plain(config.model), "npoints": self.npoints, "class_names": list(evaluated.class_names)}
+
+    def splits(self):
+        """Return the splits to build, the evaluated one last: ``test``, or ``val`` where there is none, for --test."""
+        config, args = self.experiment.config, self.experiment.args
+        last = "test" if args.test and "test" in config.dataset else "val"
+        if last not in config.dataset:
+            raise ConfigError(f"{args.config}: key 'dataset.{last}' is missing; classification needs it")
+        return [last] if args.test else ["train", last]
 
     def losses(self, batch, iteration):
         points, label = batch
         points = self.augment(subsample(points, self.npoints, random=True))
         return self.model(points, label)
 
-    @property
-    def npoints(self):
-        return self.experiment.config.get("npoints", self.datasets["train"].npoints)
-
-    def evaluate(self, epoch):
-        """Return overall and mean class accuracy in percent on the validation set."""
-        predictions, labels = [], []
+    def evaluate(self, epoch, best):
+        """Return OA and mAcc in percent, with ``--vote`` also those of a vote wherever OA is at its best."""
+        logits, labels = [], []
         for points, label in self.val_loader:
             points = subsample(points.to(self.experiment.device), self.npoints, random=False)
-            predictions.append(self.model(points)["logits"].argmax(-1).cpu())
+            logits.append(self.model(points)["logits"].cpu())
             labels.append(label)
-        prediction, label = torch.cat(predictions), torch.cat(labels)
-        classes = len(self.datasets["val"].class_names)
-        return {"OA": overall_accuracy(prediction, label), "mAcc": mean_class_accuracy(prediction, label, classes)}
+        metrics = self.accuracies(torch.cat(logits), torch.cat(labels))
+        if self.experiment.args.vote and epoch >= 0 and metrics["OA"] >= best.get("OA", metrics)["OA"]:
+            voted = self.vote(voting.collect(self.val_loader, self.experiment.device, self.npoints), seed=epoch)
+            metrics |= {f"{name}-vote": value for name, value in voted.items()}
+        return metrics
+
+    def accuracies(self, logits, label):
+        return voting.accuracies(logits, label, len(self.val_loader.dataset.class_names))
+
+    def vote(self, clouds, seed):
+        """Return OA and mAcc of one vote over ``clouds``."""
+        times = self.experiment.config.get("vote", {}).get("times", voting.TIMES)
+        logits = voting.vote(self.model, clouds, self.npoints, self.vote_augment, times, seed, self.experiment.device)
+        return self.accuracies(logits, torch.cat([label for _, label in clouds]))
+
+    def test(self):
+        """Test once as in validation and by ``vote.rounds`` votes; log and return what came out.
+
+        The figure to report is the mean over votes. The best one is chosen by its test accuracy, which makes it too
+        high; it is given because published tables hold it.
+        """
+        experiment, log = self.experiment, self.experiment.log
+        self.model.eval()
+        rounds = experiment.config.get("vote", {}).get("rounds", voting.ROUNDS)
+        with torch.inference_mode(), experiment.autocast():
+            plain_result = self.evaluate(-1, {})
+            log.info("Test  OA %.2f  mAcc %.2f", plain_result["OA"], plain_result["mAcc"])
+            clouds = voting.collect(self.val_loader, experiment.device, self.npoints) if rounds else []
+            votes = []
+            for index in tqdm(range(rounds), "Voting", unit="vote", leave=False, disable=None):
+                votes.append(self.vote(clouds, seed=experiment.args.seed * 1_000_003 + index))
+                log.info("Vote %d/%d  OA %.2f  mAcc %.2f", index + 1, rounds, votes[-1]["OA"], votes[-1]["mAcc"])
+        result = {"test": plain_result, "votes": votes}
+        for name in plain_result if votes else ():
+            values = [vote[name] for vote in votes]
+            log.info("Mean over %d votes  %s %.2f ± %.2f  (the best of them: %.2f)", rounds, name,
+                     statistics.fmean(values), statistics.pstdev(values), max(values))
+            result[f"{name} over votes"] = {"mean": statistics.fmean(values), "std": statistics.pstdev(values)}
+        return result
 
 
 def run(args):
-    """Train a classifier as ``args`` say."""
+    """Train or test a classifier as ``args`` say; returns the trainer's Progress, or what the test gave."""
     experiment = open_experiment(args)
     task = Classification(experiment)
     summarize(experiment, task.model, task.datasets)
-    progress = trainer.fit(experiment, task)
-    experiment.log.info("Last  OA %.2f  mAcc %.2f;  best  OA %.2f  mAcc %.2f", progress.metrics["OA"],
-                        progress.metrics["mAcc"], progress.best["OA"], progress.best["mAcc"])
+    if args.test:
+        result = task.test()
+    else:
+        result = trainer.fit(experiment, task)
+        report(experiment.log, result)
     experiment.close()
+    return result
+
+
+def report(log, progress):
+    """Log the last, the best and the best voted accuracy."""
+    log.info("Last        OA %.2f  mAcc %.2f", progress.metrics["OA"], progress.metrics["mAcc"])
+    best = progress.best["OA"]
+    log.info("Best        OA %.2f  mAcc %.2f", best["OA"], best["mAcc"])
+    if "OA-vote" in progress.best:
+        voted = progress.best["OA-vote"]
+        log.info("Best voted  OA %.2f  mAcc %.2f", voted["OA-vote"], voted["mAcc-vote"])

@@ -6,12 +6,13 @@ from tools.builder import build_dataset, build_loader
 from tools.experiment import open_experiment, summarize
 from tools.probe import extract_features, linear_svm
 from utils.checkpoint import load_model, read_weights
+from utils.config import plain
 
 
 class Pretraining:
     """The task of stage II."""
 
-    metric = "SVM"
+    metrics = {"SVM": "ckpt-best.pth"}
 
     def __init__(self, experiment):
         self.experiment = experiment
@@ -23,7 +24,8 @@ class Pretraining:
         self.model.to(experiment.device)
         self.datasets = {split: build_dataset(experiment, split) for split in ("train", "extra_train", "val")}
         self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
-        self.augment = build_transform(["ScaleAndTranslate"])
+        self.augment = build_transform(config.get("train_transforms", ["ScaleAndTranslate"]))
+        self.notes = {"model": plain(config.model), "npoints": self.datasets["train"].npoints}
         probed = [self.datasets[split] for split in ("extra_train", "val")]
         self.probe_loaders = [build_loader(experiment, data, 2 * config.total_bs) for data in probed if data]
 
@@ -31,7 +33,7 @@ class Pretraining:
         points, _ = batch
         return self.model(self.augment(points))
 
-    def evaluate(self, epoch):
+    def evaluate(self, epoch, best):
         """Return the accuracy of a linear SVM, or None unless the config has ``extra_train`` and ``val``."""
         if len(self.probe_loaders) < 2:
             return None

@@ -1,11 +1,13 @@
 """The only epoch loop. A task says what one step and one evaluation are; nothing here knows which task it is.
 
 A task has ``model``; ``loader``, of training batches; ``losses(batch, iteration)`` → a dict with ``loss`` and
-scalars to report; ``evaluate(epoch)`` → a dict of metrics, or None where the config gives no data for it; and
-``metric``, the name in that dict by which the best epoch is chosen.
+scalars to report; ``evaluate(epoch, best)`` → a dict of metrics, or None where the config gives no data for it;
+``metrics``, a dict of names in it → the checkpoint of the epoch that is best by them, the first of which counts; and
+``notes``, plain values that its checkpoints are to carry for those who use them.
 """
 import dataclasses
 import math
+import time
 
 import torch
 from tqdm import tqdm
@@ -18,7 +20,7 @@ from utils.metrics import better
 
 @dataclasses.dataclass
 class Progress:
-    """How far a training is: the next epoch, steps done, last and best metrics."""
+    """How far a training is: the next epoch, steps done, the last metrics, and those best by each name."""
 
     epoch: int = 0
     iteration: int = 0
@@ -50,12 +52,11 @@ class Trainer:
             self.train_epoch(epoch, last)
             self.scheduler.step(epoch)
             self.progress.epoch = epoch + 1
-            is_best = False
+            files = []
             if epoch == last or (epoch and epoch % self.experiment.args.val_freq == 0):
-                is_best = self.evaluate(epoch, f"Epoch {epoch}/{last}")
-            self.save("ckpt-last.pth")
-            if is_best:
-                self.save("ckpt-best.pth")
+                files = self.evaluate(epoch, f"Epoch {epoch}/{last}")
+            for name in ("ckpt-last.pth", *files):
+                self.save(name)
         return self.progress
 
     def train_epoch(self, epoch, last):
@@ -66,12 +67,14 @@ class Trainer:
         means = Means()
         rate = self.optimizer.param_groups[0]["lr"]
         every = self.experiment.config.step_per_update
-        with tqdm(task.loader, f"Epoch {epoch}/{last}", unit="batch", leave=False, dynamic_ncols=True) as bar:
+        start = time.perf_counter()
+        with tqdm(task.loader, f"Epoch {epoch}/{last}", unit="batch", leave=False, dynamic_ncols=True,
+                  disable=None) as bar:
             for index, batch in enumerate(bar):
                 losses = self.step(batch, (index + 1) % every == 0 or index + 1 == len(task.loader))
                 means.add(losses, len(batch[0]))
                 bar.set_postfix(loss=f"{losses['loss']:.4f}")
-            speed = bar.format_dict["n"] / max(bar.format_dict["elapsed"], 1e-9) * task.loader.batch_size
+        speed = len(task.loader) * task.loader.batch_size / (time.perf_counter() - start)
         values = means.values()
         self.experiment.log.info("Epoch %d/%d  %s  lr %.2e  %.0f clouds/s", epoch, last,
                                  "  ".join(f"{name} {value:.5g}" for name, value in values.items()), rate, speed)
@@ -106,23 +109,23 @@ class Trainer:
         self.optimizer.zero_grad(set_to_none=True)
 
     def evaluate(self, epoch, title):
-        """Evaluate, report, and return whether the result is the best so far."""
+        """Evaluate, report, and return the names of the checkpoints whose metric is now the best so far."""
         self.model.eval()
+        progress = self.progress
         with torch.inference_mode(), self.experiment.autocast():
-            metrics = self.task.evaluate(epoch)
+            metrics = self.task.evaluate(epoch, progress.best)
         if metrics is None:
-            return False
+            return []
         self.experiment.log.info("%s  %s", title, "  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
         for name, value in metrics.items():
             self.experiment.board.add_scalar(f"val/{name}", value, max(epoch, 0))
         if epoch < 0:
-            return False
-        self.progress.metrics = metrics
-        name, best = self.task.metric, self.progress.best
-        if best and not better(name, metrics[name], best[name]):
-            return False
-        self.progress.best = metrics
-        return True
+            return []
+        progress.metrics = metrics
+        improved = [name for name in self.task.metrics if name in metrics and (
+            name not in progress.best or better(name, metrics[name], progress.best[name][name]))]
+        progress.best.update(dict.fromkeys(improved, metrics))
+        return [self.task.metrics[name] for name in improved]
 
     def stop(self, loss, batch):
         """End the run for a loss that is NaN or infinite, after saving the batch and the weights that gave it."""
@@ -137,8 +140,9 @@ class Trainer:
         progress = self.progress
         checkpoint.save({
             "base_model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "epoch": progress.epoch - 1, "metrics": progress.metrics, "best_metrics": progress.best,
-            "iteration": progress.iteration, "scaler": self.scaler.state_dict(),
+            "epoch": progress.epoch - 1, "metrics": progress.metrics,
+            "best_metrics": progress.best.get(next(iter(self.task.metrics)), {}), "best": progress.best,
+            "notes": self.task.notes, "iteration": progress.iteration, "scaler": self.scaler.state_dict(),
             "random_state": checkpoint.random_state(),
         }, self.experiment.folder / name)
 
@@ -151,8 +155,10 @@ class Trainer:
         checkpoint.load_model(self.model, state["base_model"], path)
         self.optimizer.load_state_dict(state["optimizer"])
         self.scheduler.step(state["epoch"])
+        metric, best = next(iter(self.task.metrics)), state["best_metrics"]
+        best = {metric: best} if metric in best else {}  # a published file names its metrics otherwise
         self.progress = Progress(state["epoch"] + 1, state.get("iteration", 0), state["metrics"],
-                                 state["best_metrics"])
+                                 state.get("best", best))
         if "random_state" in state:
             self.scaler.load_state_dict(state["scaler"])
             checkpoint.set_random_state(state["random_state"])
@@ -176,5 +182,5 @@ class Means:
 
 
 def fit(experiment, task):
-    """Train ``task`` in ``experiment``; returns its Progress, with the best metrics."""
+    """Train ``task`` in ``experiment``; returns its Progress, with the last and best metrics."""
     return Trainer(experiment, task).fit()

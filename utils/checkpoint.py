@@ -1,4 +1,5 @@
 """The one reader and writer of checkpoints."""
+import json
 import os
 import pathlib
 import pickle
@@ -16,12 +17,18 @@ NUMPY_SCALARS = [np.dtype, np._core.multiarray.scalar, np.float64, np.float32, n
 
 
 def save(checkpoint, path):
-    """Write ``checkpoint`` to ``path`` by way of a temporary file, so that no half-written file bears the name."""
+    """Write ``checkpoint`` to ``path`` by way of a temporary file, so that no half-written file bears the name.
+
+    To a ``.safetensors`` file goes its ``base_model`` alone, and its ``notes`` as JSON in the file's metadata.
+    """
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
-            torch.save(checkpoint, file)
+            if path.suffix == ".safetensors":
+                file.write(_as_safetensors(checkpoint))
+            else:
+                torch.save(checkpoint, file)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)
@@ -39,15 +46,29 @@ def read(path):
         raise CheckpointError(f"checkpoint {path} does not exist")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
+            return _read_safetensors(path)
         with torch.serialization.safe_globals(NUMPY_SCALARS):
             return torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OSError, KeyError,
             _safetensor_error()) as error:
         reason = " ".join(str(error).split())[:160]
         raise CheckpointError(f"checkpoint {path} is damaged or not a checkpoint: {reason}") from error
+
+
+def _as_safetensors(checkpoint):
+    from safetensors.torch import save as serialize
+
+    weights = {key: value.contiguous() for key, value in checkpoint["base_model"].items()}
+    return serialize(weights, {"notes": json.dumps(checkpoint.get("notes", {}))})
+
+
+def _read_safetensors(path):
+    from safetensors import safe_open
+
+    with safe_open(path, "pt") as file:
+        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+        notes = json.loads((file.metadata() or {}).get("notes", "{}"))
+    return {"base_model": weights, "notes": notes} if notes else weights
 
 
 def _safetensor_error():
@@ -58,7 +79,11 @@ def _safetensor_error():
 
 def read_weights(path):
     """Return the state dict in the file ``path``: its ``base_model`` (or like entry) without ``module.`` prefixes."""
-    content = read(path)
+    return weights_in(read(path), path)
+
+
+def weights_in(content, path):
+    """Return the state dict in ``content``, which ``read`` has returned for ``path``."""
     for key in ("base_model", "model_state_dict", "model", "state_dict"):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
@@ -68,17 +93,17 @@ def read_weights(path):
     return {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, torch.Tensor)}
 
 
-def load_model(model, weights, path):
+def load_model(model, weights, path, complete=False):
     """Load ``weights`` (a state dict) into ``model`` and return a one-line report.
 
     A model may say by attributes which prefixes a weight's name may bear (``weight_prefixes``), which of its own
     weights may be missing (``optional_weights``) and which others may be left over (``unused_weights``). Anything
     else that is missing, left over or of another shape is a CheckpointError with the counts; ``path`` names the file
-    in it.
+    in it. ``complete`` lets nothing be missing.
     """
     weights = _strip(weights, getattr(model, "weight_prefixes", ()))
     own = model.state_dict()
-    optional = tuple(getattr(model, "optional_weights", ()))
+    optional = () if complete else tuple(getattr(model, "optional_weights", ()))
     unused = tuple(getattr(model, "unused_weights", ()))
     fits = {key: value for key, value in weights.items() if key in own and value.shape == own[key].shape}
     shapes = [key for key in weights if key in own and key not in fits]

@@ -1,4 +1,5 @@
 """YAML files → one EasyDict: includes, overrides from the command line, strict keys."""
+import os
 import pathlib
 import re
 
@@ -17,7 +18,8 @@ SECTIONS = {
     "temp": {"start": None, "target": None, "ntime": None},
     "kldweight": {"start": None, "target": None, "ntime": None, "offset": None},
     "total_bs": None, "step_per_update": None, "max_epoch": None, "grad_norm_clip": None,
-    "consider_metric": None, "npoints": None,
+    "consider_metric": None, "npoints": None, "train_transforms": None, "test_transforms": None,
+    "vote": {"times": None, "rounds": None}, "probe": {"svm_c": None, "logistic_c": None, "neighbours": None},
 }
 DEFAULTS = {"step_per_update": 1}
 REQUIRED = ("optimizer.type", "optimizer.kwargs.lr", "scheduler.type", "scheduler.kwargs.epochs",
@@ -57,6 +59,29 @@ def load_config(path, overrides=()):
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return EasyDict(config)
+
+
+def load_section(path, overrides=()):
+    """Read the config file ``path`` and apply overrides without checking keys: a data set's file, or a run's."""
+    config = _read(pathlib.Path(path))
+    for override in overrides:
+        _override(config, override)
+    return config
+
+
+def apply_few_shot(config, args):
+    """Put ``--way``, ``--shot`` and ``--fold`` into the few-shot data sets of ``config``.
+
+    Raises ConfigError where they are given and the config has no such data set.
+    """
+    given = {key: getattr(args, key, None) for key in ("way", "shot", "fold")}
+    given = {key: value for key, value in given.items() if value is not None}
+    few_shot = [section for section in config.get("dataset", {}).values()
+                if section.get("_base_", {}).get("NAME") == "ModelNetFewShot"]
+    if given and not few_shot:
+        raise ConfigError("--way, --shot and --fold are for configs with few-shot data")
+    for section in few_shot:
+        section["others"] = {**section.get("others", {}), **given}
 
 
 def _read(path, ancestors=()):
@@ -100,10 +125,10 @@ def _resolve(name, path):
 
 
 def _merge(base, own):
-    """Return ``base`` with the keys of ``own`` over it, section by section."""
+    """Return ``base`` with the keys of ``own`` over it, section by section; another data set replaces the first."""
     merged = dict(base)
     for key, value in own.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "_base_"
         merged[key] = _merge(merged[key], value) if both else value
     return merged
 
@@ -152,4 +177,15 @@ def plain(config):
 
 def save_config(config, path):
     """Write the resolved ``config`` to ``path`` as YAML."""
-    pathlib.Path(path).write_text(yaml.safe_dump(plain(config), sort_keys=False))
+    replace_text(path, yaml.safe_dump(plain(config), sort_keys=False))
+
+
+def replace_text(path, text):
+    """Write ``text`` to ``path`` by way of a temporary file."""
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(text)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -21,17 +21,39 @@ def autoencoder_arguments(argv=None):
 
 
 def main_arguments(argv=None):
-    """Parse the command line of stage II and fine-tuning; contradictory flags are a ConfigError."""
-    parser = _common("Stage II (pre-training by masked distillation) and fine-tuning for classification.")
-    parser.add_argument("--finetune_model", action="store_true", help="fine-tune the student in --ckpts")
-    parser.add_argument("--scratch_model", action="store_true", help="train the same classifier from scratch")
-    args = parser.parse_args(argv)
-    _refuse_together(args, "finetune_model", "scratch_model")
+    """Parse the command line of stage II, fine-tuning and testing; contradictory flags are a ConfigError."""
+    parser = _common("Stage II (pre-training by masked distillation), fine-tuning for classification, and testing.")
+    add = parser.add_argument
+    add("--finetune_model", action="store_true", help="fine-tune the student in --ckpts")
+    add("--scratch_model", action="store_true", help="train the same classifier from scratch")
+    add("--test", action="store_true", help="test the classifier in --ckpts, plain and with voting")
+    add("--test_svm", action="store_true", help="fit SVM, k-NN and logistic regression on frozen features of --ckpts")
+    add("--vote", action="store_true", help="while fine-tuning, test by a vote too wherever accuracy is at its best")
+    add("--way", type=_positive, metavar="N", help="few-shot: classes of a fold")
+    add("--shot", type=_positive, metavar="N", help="few-shot: training clouds a class")
+    add("--fold", type=_natural, metavar="N", help="few-shot: number of the fold")
+    return check_main(_finish(parser.parse_args(argv)))
+
+
+def check_main(args):
+    """Return ``args`` of main.py, or raise ConfigError where flags contradict each other or one is lacking."""
+    for one, other in (("finetune_model", "scratch_model"), ("test", "finetune_model"), ("test", "scratch_model"),
+                       ("test", "test_svm"), ("test_svm", "finetune_model"), ("test", "resume"), ("test", "vote"),
+                       ("test_svm", "vote"), ("test_svm", "resume")):
+        _refuse_together(args, one, other)
     if args.finetune_model and not (args.ckpts or args.resume):
         raise ConfigError("--finetune_model needs --ckpts, a stage-II checkpoint")
-    if args.ckpts and not args.finetune_model:
-        raise ConfigError("--ckpts is for --finetune_model; to continue pre-training from it give --start_ckpts")
-    return _finish(args)
+    if args.test and not args.ckpts:
+        raise ConfigError("--test needs --ckpts, a fine-tuned checkpoint")
+    if args.test_svm and not (args.ckpts or args.scratch_model):
+        raise ConfigError("--test_svm needs --ckpts, a checkpoint, or --scratch_model for an untrained encoder")
+    _refuse_together(args, "scratch_model", "ckpts")
+    if args.ckpts and not (args.finetune_model or args.test or args.test_svm):
+        raise ConfigError("--ckpts is for --finetune_model, --test and --test_svm; to continue pre-training from it "
+                          "give --start_ckpts")
+    if args.vote and not (args.finetune_model or args.scratch_model):
+        raise ConfigError("--vote is for --finetune_model and --scratch_model; --test votes by itself")
+    return args
 
 
 def _common(description):

@@ -138,7 +138,7 @@ def test_truncated_pickles(folder, cut):
 
 
 @pytest.mark.parametrize(("damage", "message"), [
-    (lambda path: path.unlink(), "bathtub_0107.txt does not exist: see 'ModelNet' in DATASET.md"),
+    (lambda path: path.unlink(), r"bathtub_0107.txt does not exist \(1 of 1 listed files is missing\): see"),
     (lambda path: path.write_text("1,2,3\n4,5\n"), "bathtub_0107.txt is not a file of comma-separated numbers"),
     (lambda path: path.write_text("1,2,x\n"), "bathtub_0107.txt is not a file of comma-separated numbers"),
     (lambda path: path.write_text("1,2\n" * 60), r"bathtub_0107.txt holds an array of shape \(60, 2\)"),

@@ -1,5 +1,6 @@
 """Tiny configs of every stage, and a way to run the commands inside the test process."""
 import logging
+import pathlib
 import sys
 
 import pytest
@@ -55,12 +56,14 @@ class Commands:
             (folder / "cfgs" / f"{name}.yaml").write_text(yaml.safe_dump(config))
 
     def experiment(self, name, exp_name="default"):
+        """Return the folder of an experiment with a tiny config."""
         return self.folder / "work_dirs" / name / "cfgs" / exp_name
 
     def __call__(self, name, *flags, status=0):
-        """Run config ``name`` with ``flags`` and return (stdout, stderr); assert the exit status."""
+        """Run config ``name``, or the one in a file, with ``flags`` and return (stdout, stderr); assert the status."""
         module = autoencoder_command if name == "autoencoder" else main_command
-        argv = [module.__name__, "--config", f"{self.folder}/cfgs/{name}.yaml", "--work_dir",
+        config = name if isinstance(name, pathlib.Path) else self.folder / "cfgs" / f"{name}.yaml"
+        argv = [module.__name__, "--config", str(config), "--work_dir",
                 f"{self.folder}/work_dirs", "--num_workers", "0", "--device", "cpu", *map(str, flags)]
         self.monkeypatch.setattr(sys, "argv", argv)
         got = 0

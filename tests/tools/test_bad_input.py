@@ -128,7 +128,7 @@ def test_a_checkpoint_of_another_model(command, tmp_path):
 
 def test_a_class_too_many(command):
     output = command("finetune", "--scratch_model", "--set", "model.cls_dim=5", status=2)
-    one_line(output, r"model.cls_dim is 5, but the training set has 20 classes")
+    one_line(output, r"model.cls_dim is 5, but the data has 20 classes")
 
 
 def test_a_loss_that_is_not_finite(command):

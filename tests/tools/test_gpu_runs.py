@@ -21,4 +21,4 @@ def test_learning_is_that_of_the_cpu(command, stage, amp):
 
 def test_compiled(command):
     out = command("finetune", "--scratch_model", "--device", "cuda", "--compile", "--amp", "bf16").out
-    assert "Last  OA" in out
+    assert "Last        OA" in out

@@ -37,7 +37,7 @@ def test_the_three_stages(command):
 
     out = command("finetune", "--finetune_model", "--ckpts", stage2 / "ckpt-last.pth").out
     assert re.search(r"ckpt-last.pth: 48 of 64 weights match, 16 missing, \d+ unexpected, 0 of another shape", out)
-    assert 0 <= numbers(r"Last  OA ([\d.]+)", out)[0] <= 100
+    assert 0 <= numbers(r"Last +OA ([\d.]+)", out)[0] <= 100
     command("finetune", "--scratch_model", "--exp_name", "scratch")
     assert (command.experiment("finetune", "scratch") / "ckpt-best.pth").is_file()
 

@@ -1,0 +1,65 @@
+"""ModelNetFewShot: the folds of few-shot classification (Sharma & Kaul 2020, as arranged by Point-BERT)."""
+import pathlib
+
+import numpy as np
+import torch
+
+from datasets.base import PointCloudDataset, check_cloud, normalize
+from datasets.build import DATASETS
+from datasets.safe_pickle import load_pickle
+from utils.errors import ConfigError, DataError
+
+
+@DATASETS.register
+class ModelNetFewShot(PointCloudDataset):
+    """One fold: ``way`` classes with ``shot`` training clouds each, and others to test on.
+
+    Keys: ``DATA_PATH``, the folder with ``<way>way_<shot>shot/<fold>.pkl``; ``N_POINTS``, the points a cloud there;
+    ``NUM_CATEGORY``, of the data set that the classes were drawn from; ``USE_NORMALS``; ``npoints`` takes the first
+    points alone; ``way``, ``shot`` and ``fold`` come from the command line.
+    """
+
+    source = "make them: python -m datasets.generate_few_shot_data ('Few-shot' in DATASET.md)"
+
+    def __init__(self, *, DATA_PATH, N_POINTS=8192, NUM_CATEGORY=40, USE_NORMALS=False, subset, npoints=None,
+                 way=None, shot=None, fold=None):
+        super().__init__(subset, npoints or N_POINTS)
+        if None in (way, shot, fold):
+            raise ConfigError("few-shot data needs --way, --shot and --fold, for example --way 5 --shot 10 --fold 0")
+        self.channels = 6 if USE_NORMALS else 3
+        self.path = pathlib.Path(DATA_PATH) / f"{way}way_{shot}shot" / f"{fold}.pkl"
+        if not self.path.is_file():
+            raise DataError(f"{self.path} does not exist: {self.source}")
+        self.clouds, labels, classes = self.read(way, NUM_CATEGORY)
+        self.labels = np.array(labels, np.int64)
+        names = dict(zip(labels, classes, strict=True))
+        self.class_names = [f"class {names.get(label, '?')}" for label in range(way)]
+        self.ids = [f"{self.path}-{self.subset}-{index}" for index in range(len(labels))]
+
+    def read(self, way, categories):
+        """Return the clouds, labels and class numbers of the subset, checked."""
+        content = load_pickle(self.path)
+        samples = content.get(self.subset) if isinstance(content, dict) else None
+        if not isinstance(samples, list) or not samples or any(len(sample) != 3 for sample in samples):
+            raise DataError(f"{self.path} is not a fold: no list '{self.subset}' of (points, label, class)")
+        clouds, labels, classes = [], [], []
+        for index, (points, label, number) in enumerate(samples):
+            where = f"{self.path}, {self.subset} cloud {index}"
+            cloud = check_cloud(points, where, self.npoints)
+            if cloud.shape[1] < self.channels:
+                raise DataError(f"{where} holds no normals; set USE_NORMALS to false")
+            label, number = (int(np.asarray(value).item()) for value in (label, number))
+            if not 0 <= label < way or not 0 <= number < categories:
+                raise DataError(f"{where} has label {label} and class {number}, but there are {way} ways and "
+                                f"{categories} classes")
+            clouds.append(cloud)
+            labels.append(label)
+            classes.append(number)
+        return clouds, labels, classes
+
+    def __getitem__(self, index):
+        points = self.clouds[index][:self.npoints, :self.channels].copy()
+        points[:, :3] = normalize(points[:, :3])
+        if self.subset == "train":
+            points = points[self.rng(index).permutation(len(points))]
+        return torch.from_numpy(points), int(self.labels[index])

@@ -1,0 +1,81 @@
+"""Draw the folds of few-shot classification: ``python -m datasets.generate_few_shot_data``.
+
+A fold has ``shot`` training clouds of each of ``way`` random classes, from the training set, and 20 of each from the
+test set. A fold depends on the seed, its way, shot and number alone.
+"""
+import argparse
+import os
+import pathlib
+import pickle
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.build import build_dataset_from_cfg
+from utils.command import run_command
+from utils.config import load_section
+from utils.errors import ConfigError, UserError
+
+TESTS = 20  # test clouds a class
+
+
+def draw_fold(train, test, way, shot, rng, tests=TESTS):
+    """Return ``{"train": …, "test": …}``, lists of (points, label among the ``way``, class number).
+
+    Raises ConfigError where the data sets have too few classes, or a class too few clouds.
+    """
+    counts = {"train": np.bincount(train.labels), "test": np.bincount(test.labels, minlength=train.labels.max() + 1)}
+    fit = np.flatnonzero((counts["train"] >= shot) & (counts["test"][:len(counts["train"])] >= tests))
+    if len(fit) < way:
+        raise ConfigError(f"{way}-way {shot}-shot needs {way} classes with {shot} training and {tests} test clouds, "
+                          f"but there are only {len(fit)}")
+    fold = {"train": [], "test": []}
+    for label, number in enumerate(rng.permutation(fit)[:way]):
+        for name, data, count in (("train", train, shot), ("test", test, tests)):
+            for index in rng.permutation(np.flatnonzero(data.labels == number))[:count]:
+                fold[name].append((data[index][0].numpy(), label, int(number)))
+    return fold
+
+
+def write_fold(path, fold):
+    """Pickle ``fold`` to ``path`` by way of a temporary file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            pickle.dump(fold, file)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description="Draw the folds of few-shot classification.")
+    add = parser.add_argument
+    add("--config", default="cfgs/dataset_configs/ModelNet40.yaml", metavar="FILE", help="the data set to draw from")
+    add("--output", default="data/ModelNetFewshot", metavar="FOLDER")
+    add("--ways", type=int, nargs="+", default=[5, 10], metavar="N")
+    add("--shots", type=int, nargs="+", default=[10, 20], metavar="N")
+    add("--folds", type=int, default=10, metavar="N")
+    add("--seed", type=int, default=0, metavar="N")
+    add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the data set")
+    return parser.parse_args(argv)
+
+
+def main():
+    args = parse()
+    base = load_section(args.config, args.set)
+    train, test = (build_dataset_from_cfg(base, {"subset": subset}) for subset in ("train", "test"))
+    tasks = [(way, shot, fold) for way in args.ways for shot in args.shots for fold in range(args.folds)]
+    try:
+        for way, shot, fold in tqdm(tasks, "Drawing", unit="fold", disable=None):
+            rng = np.random.default_rng((args.seed, way, shot, fold))
+            path = pathlib.Path(args.output) / f"{way}way_{shot}shot" / f"{fold}.pkl"
+            write_fold(path, draw_fold(train, test, way, shot, rng))
+    except OSError as error:
+        raise UserError(f"{args.output} cannot be written: {error.strerror}") from error
+    print(f"{len(tasks)} folds in {args.output}")
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+import trimesh
+
+from datasets import PointFolder
+from utils.errors import ConfigError, DataError
+
+
+def fill(folder, count, size=(1, 2, 3)):
+    """Write ``count`` boxes, the i-th i + 1 times as large, so that files can be told apart."""
+    folder.mkdir(parents=True)
+    for index in range(count):
+        trimesh.creation.box((index + 1) * np.array(size)).export(folder / f"{index}.off")
+
+
+def build(root, subset="train", **keys):
+    return PointFolder(**{"DATA_PATH": root, "subset": subset, "npoints": 32, "N_POINTS": 64, **keys})
+
+
+@pytest.mark.parametrize("layout", ["{subset}/{name}", "{name}/{subset}"])
+def test_given_subsets(tmp_path, layout):
+    for name, train, test in (("cat", 3, 1), ("ant", 2, 2)):
+        fill(tmp_path / layout.format(subset="train", name=name), train)
+        fill(tmp_path / layout.format(subset="test", name=name), test)
+    train, test = build(tmp_path), build(tmp_path, "test")
+    assert train.class_names == test.class_names == ["ant", "cat"]
+    assert (train.labels.tolist(), test.labels.tolist()) == ([0, 0, 1, 1, 1], [0, 0, 1])
+    assert test.ids[0] == layout.format(subset="test", name="ant") + "/0.off"
+    points, label = train[4]
+    assert (points.shape, label) == ((32, 3), 1)
+    assert points.norm(dim=1).max().item() == pytest.approx(1)
+
+
+def test_a_split_at_random_is_the_same_for_both_subsets(tmp_path):
+    fill(tmp_path / "cat", 10)
+    fill(tmp_path / "dog", 5)
+    train, test = build(tmp_path), build(tmp_path, "test")
+    assert (len(train), len(test)) == (12, 3)
+    assert not set(train.ids) & set(test.ids)
+    assert len(build(tmp_path, "test", test_share=0.4)) == 6
+
+
+def test_sampling_and_up(tmp_path):
+    fill(tmp_path / "cat" / "train", 1, (2, 4, 6))
+    fill(tmp_path / "cat" / "test", 1, (2, 4, 6))
+    train = build(tmp_path)
+    first = train[0][0]
+    train.set_epoch(1)
+    assert not train[0][0].equal(first)
+    test = build(tmp_path, "test")
+    assert test[0][0].equal(test[0][0])
+    x, y, z = test[0][0].abs().amax(0).tolist()
+    assert x < y < z
+    turned = build(tmp_path, "test", up="z")[0][0].abs().amax(0).tolist()
+    assert turned == [x, z, y]
+
+
+def test_what_was_read_is_kept_until_a_file_changes(tmp_path, monkeypatch):
+    fill(tmp_path / "cat" / "train", 2)
+    before = build(tmp_path)
+    assert (tmp_path / ".points_train_64.npz").is_file()
+    monkeypatch.setattr("datasets.point_folder.read_points", lambda *_: pytest.fail("read again"))
+    again = build(tmp_path)
+    assert all(np.array_equal(one, two) for one, two in zip(before.clouds, again.clouds, strict=True))
+    trimesh.creation.box((9, 9, 9)).export(tmp_path / "cat" / "train" / "1.off")
+    with pytest.raises(pytest.fail.Exception, match="read again"):
+        build(tmp_path)
+    monkeypatch.undo()
+    (tmp_path / ".points_train_64.npz").write_bytes(b"damaged")
+    assert np.abs(build(tmp_path).clouds[1]).max() == pytest.approx(4.5)
+
+
+def test_a_cache_that_cannot_be_written_is_said(tmp_path, monkeypatch):
+    fill(tmp_path / "cat" / "train", 1)
+
+    def refuse(*_):
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr("datasets.point_folder.os.replace", refuse)
+    with pytest.warns(UserWarning, match=r"\.points_train_64.npz cannot be written \(Read-only file system\)"):
+        assert len(build(tmp_path)) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["cat"]
+
+
+def test_mistakes(tmp_path):
+    with pytest.raises(DataError, match="absent is not a folder: 'Your own clouds' in DATASET.md"):
+        build(tmp_path / "absent")
+    with pytest.raises(DataError, match="holds no class folders with files for 'train'"):
+        build(tmp_path)
+    fill(tmp_path / "cat", 3)
+    (tmp_path / "cat" / "bad.ply").write_text("no ply")
+    with pytest.raises(DataError, match="bad.ply is damaged"):
+        build(tmp_path, test_share=0.01)
+    (tmp_path / "cat" / "bad.ply").unlink()
+    np.save(tmp_path / "cat" / "few.npy", np.random.default_rng(0).random((5, 3)))
+    with pytest.raises(DataError, match="few.npy has 5 points, but 32 are asked for"):
+        build(tmp_path, test_share=0.01)
+    with pytest.raises(ConfigError, match="up 'x' is not y or z"):
+        build(tmp_path, up="x")
+    with pytest.raises(ConfigError, match="npoints is 99, but N_POINTS, what is kept of a file, is 64"):
+        build(tmp_path, npoints=99)

@@ -1,0 +1,47 @@
+"""Probes without fine-tuning: how well frozen features of a student separate the classes."""
+from models.pretrained import build_pretrained
+from tools.builder import build_dataset, build_loader
+from tools.experiment import open_experiment, summarize
+from tools.probe import LOGISTIC_C, NEIGHBOURS, SVM_C, extract_features, fit_probe
+from utils import checkpoint
+from utils.errors import ConfigError
+
+
+def run(args):
+    """Fit every probe on the training clouds of the config, test it on the others, and return the accuracies."""
+    experiment = open_experiment(args)
+    config = experiment.config
+    content = checkpoint.read(args.ckpts) if args.ckpts else None
+    model = build_pretrained(dict(config.model), content, args.ckpts).to(experiment.device)
+    experiment.log.info(model.load_report)
+    splits = ["extra_train" if "extra_train" in config.dataset else "train", "val"]
+    if "val" not in config.dataset:
+        raise ConfigError(f"{args.config}: key 'dataset.val' is missing; probes are tested on it")
+    datasets = {split: build_dataset(experiment, split) for split in splits}
+    summarize(experiment, model, datasets)
+    npoints = config.get("npoints", datasets["val"].npoints)
+    with experiment.autocast():
+        train, test = (extract_features(model, build_loader(experiment, data, 2 * config.total_bs), experiment.device,
+                                        npoints) for data in datasets.values())
+    return report(experiment, train, test)
+
+
+def report(experiment, train, test):
+    """Fit the probes on ``train``, log and return their accuracies in percent on ``test``."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.neighbors import KNeighborsClassifier
+    from sklearn.svm import LinearSVC
+
+    keys, seed = experiment.config.get("probe", {}), experiment.args.seed
+    probes = {
+        "Linear SVM": (LinearSVC(random_state=seed), "C", keys.get("svm_c", SVM_C)),
+        "Logistic regression": (LogisticRegression(max_iter=300), "C", keys.get("logistic_c", LOGISTIC_C)),
+        "k nearest neighbours": (KNeighborsClassifier(), "n_neighbors",
+                                 [k for k in keys.get("neighbours", NEIGHBOURS) if 2 * len(train[1]) >= 3 * k])}
+    accuracies = {}
+    for name, (estimator, parameter, values) in probes.items():
+        accuracies[name], chosen = fit_probe(estimator, {parameter: values}, train, test, seed)
+        experiment.log.info("%-20s  OA %.2f  (%s = %g, by cross-validation on the training set)", name,
+                            accuracies[name], "k" if parameter == "n_neighbors" else parameter, chosen)
+    experiment.close()
+    return accuracies
