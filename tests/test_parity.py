@@ -6,6 +6,7 @@ case; a kind that is not known here fails.
 import json
 import os
 import pathlib
+import tempfile
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from parity_recipe import cloud, fill, load_case
 from models import build_model_from_cfg
 from models.point_embed import group
 from tools.builder import build_optimizer, build_scheduler, cosine_ramp
+from utils import checkpoint
 from utils.config import load_config
 
 HERE = pathlib.Path(__file__).parent
@@ -103,7 +105,15 @@ def check_distill(meta, arrays, monkeypatch):
 
 
 def check_classify(meta, arrays, monkeypatch):
-    model = fill(build_model_from_cfg(EasyDict(meta["config"]))).eval()
+    """What a classifier computes, after a way through every form of checkpoint."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = f"{folder}/c.pth"
+        weights = fill(build_model_from_cfg(EasyDict(meta["config"]))).state_dict()
+        checkpoint.save({"base_model": {f"module.{key}": value for key, value in weights.items()}}, path)
+        checkpoint.save({"base_model": checkpoint.read_weights(path)}, f"{folder}/c.safetensors")
+        model = build_model_from_cfg(EasyDict(meta["config"])).eval()
+        report = checkpoint.load_model(model, checkpoint.read_weights(f"{folder}/c.safetensors"), path, complete=True)
+    assert f"{len(weights)} of {len(weights)} weights match" in report
     points = cloud(meta["seed"], meta["batch"], meta["points"])
     out = model(points, torch.from_numpy(arrays["label"]))
     close(out["logits"], arrays["logits"])
@@ -133,6 +143,7 @@ CONFIGS = {
     "ACTPromptedDiscreteVAEwithVIT (act_dvae_with_pretrained_transformer.yaml)":
         "autoencoder/act_dvae_with_pretrained_transformer",
     "ACT_PointDistillation (pretrain_act_distill.yaml)": "pretrain/pretrain_act_distill",
+    "PointTransformer (finetune_scan_hardest.yaml)": "finetune_classification/full/finetune_scan_hardest",
     "PointTransformer (finetune_modelnet.yaml)": "finetune_classification/full/finetune_modelnet",
     "PointTransformer (finetune_modelnet_linear.yaml)": "finetune_classification/linear/finetune_modelnet_linear",
     "PointTransformer (finetune_modelnet_mlp3.yaml)": "finetune_classification/mlp3/finetune_modelnet_mlp3",
@@ -158,6 +169,37 @@ def test_state_dict_of_the_published_config(name):
     trained = published["trainable"].get(name, published["trainable"].get(name.split(" ")[0]))
     if trained is not None:
         assert {key for key, p in model.named_parameters() if p.requires_grad} == set(trained)
+
+
+STUDENT = "ACT_PointDistillation (pretrain_act_distill.yaml)"
+RELEASED = [  # the released file, the config it is given to, and how much of the model it must fill
+    ("ACTPromptedDiscreteVAEwithVIT (act_dvae_with_pretrained_transformer.yaml)",
+     "autoencoder/act_dvae_with_pretrained_transformer", "{all} of {all} weights match, 0 missing"),
+    (STUDENT, "finetune_classification/full/finetune_scan_hardest", "{but_head} of {all} weights match, 16 missing"),
+    (STUDENT, "finetune_classification/linear/finetune_modelnet_linear", "{all_but_2} of {all} weights match, 2 miss"),
+    ("PointTransformer (finetune_scan_hardest.yaml)", "finetune_classification/full/finetune_scan_hardest",
+     "{all} of {all} weights match, 0 missing"),
+]
+
+
+@pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter")
+@pytest.mark.parametrize(("name", "config", "message"), RELEASED)
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_released_checkpoints_load(tmp_path, name, config, message, prefix):
+    """Files as released, by their names and shapes: alone, or with the prefix of DataParallel and DDP."""
+    published = json.loads((DATA / "state_dicts.json").read_text())["state_dict"][name]
+    shapes = {key: value["shape"] if isinstance(value, dict) else value[0] for key, value in published.items()}
+    torch.save({"base_model": {prefix + key: torch.zeros(()).expand(shape) for key, shape in shapes.items()},
+                "epoch": 300, "metrics": {"acc": 88.2}, "best_metrics": {"acc": 88.2}, "optimizer": {}},
+               tmp_path / "released.pth")
+    section = load_config(ROOT / "cfgs" / f"{config}.yaml").model
+    if "visual_embed_pretrained" in section:
+        section.visual_embed_pretrained = False
+    with torch.device("meta"):
+        model = build_model_from_cfg(section)
+    report = checkpoint.load_model(model, checkpoint.read_weights(tmp_path / "released.pth"), "released.pth")
+    total = len(model.state_dict())
+    assert message.format(all=total, but_head=total - 16, all_but_2=total - 2) in report
 
 
 SCHEDULES = json.loads((DATA / "schedules.json").read_text())

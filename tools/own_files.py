@@ -71,6 +71,8 @@ def each_file(args, use, refuse=lambda file, reason: None):
             use(file, read_points(file))
         except DataError as error:
             bad += 1
-            print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
-            refuse(file, one_line(error))
+            reason = one_line(error)
+            reason = reason if str(file) in reason else f"{file}: {reason}"
+            print(f"error: {reason}", file=sys.stderr, flush=True)
+            refuse(file, reason)
     return bad
