@@ -60,14 +60,25 @@ PUBLISHED = {
                 "decoder_depth": 2, "decoder_num_heads": 6, "return_all_tokens": False, "cls_loss": False,
                 "register_shallow_hook": 9},
             "dvae_config": TEACHER | {"ckpt": "model_zoo/ckpt_act_dvae.pth"}}},
-    "finetune_classification/full/finetune_modelnet.yaml": FINE_TUNING,
-    "finetune_classification/full/finetune_modelnet_8k.yaml":
-        FINE_TUNING | {"npoints": 8192, "model": CLASSIFIER | {"num_group": 512}},
-    "finetune_classification/linear/finetune_modelnet_linear.yaml":
-        FINE_TUNING | {"optimizer.kwargs.lr": 1e-3, "model": CLASSIFIER | {"transfer_type": "linear"}},
-    "finetune_classification/mlp3/finetune_modelnet_mlp3.yaml":
-        FINE_TUNING | {"optimizer.kwargs.lr": 1e-3, "model": CLASSIFIER | {"transfer_type": "mlp-3"}},
 }
+SCAN = "data/ScanObjectNN/h5_files/main_split"
+FEW_SHOT = MODELNET | {"NAME": "ModelNetFewShot", "DATA_PATH": "data/ModelNetFewshot"}
+DATA = {  # data set → its keys, points, groups, classes, epochs
+    "modelnet": (MODELNET, 1024, 64, 40, 300), "modelnet_8k": (MODELNET, 8192, 512, 40, 300),
+    "scan_hardest": ({"NAME": "ScanObjectNN_hardest", "ROOT": SCAN}, 2048, 128, 15, 300),
+    "scan_objbg": ({"NAME": "ScanObjectNN", "ROOT": SCAN}, 2048, 128, 15, 300),
+    "scan_objonly": ({"NAME": "ScanObjectNN", "ROOT": f"{SCAN}_nobg"}, 2048, 128, 15, 300),
+    "few_shot": (FEW_SHOT, 1024, 64, 40, 150),
+}
+for data, (base, npoints, groups, classes, epochs) in DATA.items():
+    for kind, suffix, rate in (("full", "", 5e-4), ("linear", "_linear", 1e-3), ("mlp-3", "_mlp3", 1e-3)):
+        folder = "few_shot" if data == "few_shot" else kind.replace("-", "")
+        name = "fewshot_modelnet" if data == "few_shot" else f"finetune_{data}"
+        PUBLISHED[f"finetune_classification/{folder}/{name}{suffix}.yaml"] = FINE_TUNING | {
+            "optimizer.kwargs.lr": rate, "npoints": npoints, "max_epoch": epochs, "scheduler.kwargs.epochs": epochs,
+            "model": CLASSIFIER | {"num_group": groups, "cls_dim": classes, "transfer_type": kind},
+            **{f"dataset.{split}": {"_base_": base, "others": {"subset": subset}}
+               for split, subset in (("train", "train"), ("val", "test"), ("test", "test"))}}
 
 
 def value_at(config, path):
@@ -80,6 +91,10 @@ def value_at(config, path):
     (name, key, value) for name, values in PUBLISHED.items() for key, value in values.items()])
 def test_published_value(name, key, value):
     assert value_at(load_config(ROOT / "cfgs" / name), key) == value
+
+
+def test_every_published_file_is_there():
+    assert set(PUBLISHED) <= {name.removeprefix("cfgs/") for name in FILES}
 
 
 @pytest.mark.parametrize("name", RUNS)
