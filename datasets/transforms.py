@@ -14,6 +14,13 @@ def scale_and_translate(points):
     return points * scale + shift
 
 
+def scale_and_shift(points):
+    """Scale every cloud by a factor from [0.8, 1.25] and shift its axes by up to ±0.1: the segmentation tasks'."""
+    scale = torch.empty((len(points), 1, 1), device=points.device).uniform_(0.8, 1.25)
+    shift = torch.empty((len(points), 1, 3), device=points.device).uniform_(-0.1, 0.1)
+    return points * scale + shift
+
+
 def rotate(points):
     """Turn every cloud about the y axis by a uniformly random angle."""
     angle = torch.rand(len(points), device=points.device) * (2 * torch.pi)
@@ -23,7 +30,7 @@ def rotate(points):
     return points @ torch.stack(rows, -1).view(-1, 3, 3)
 
 
-TRANSFORMS = {"ScaleAndTranslate": scale_and_translate, "Rotate": rotate}
+TRANSFORMS = {"ScaleAndTranslate": scale_and_translate, "ScaleAndShift": scale_and_shift, "Rotate": rotate}
 
 
 def build_transform(names):

@@ -124,7 +124,19 @@ def check_classify(meta, arrays, monkeypatch):
     gradients(model, out["loss"], arrays)
 
 
-KINDS = {"dvae": check_dvae, "distill": check_distill, "classify": check_classify}
+def check_segmentation(meta, arrays, monkeypatch):
+    parts = meta["kind"] == "part_segmentation"
+    config = {"NAME": "PointSegmenter", "num_categories": 16 if parts else 0, **meta["config"]}
+    model = fill(build_model_from_cfg(config)).eval()
+    category = torch.tensor([5]) if parts else None
+    with torch.no_grad():
+        log_prob = model(cloud(meta["seed"], meta["batch"], meta["points"]), category=category)["log_prob"]
+    close(log_prob[:, ::8], arrays["log_prob"])
+    same(log_prob.argmax(-1), arrays["pred"])
+
+
+KINDS = {"dvae": check_dvae, "distill": check_distill, "classify": check_classify,
+         "semantic_segmentation": check_segmentation, "part_segmentation": check_segmentation}
 
 
 @pytest.mark.parametrize("path", sorted(CASES.glob("*.npz")), ids=lambda path: path.stem)
@@ -139,6 +151,8 @@ def test_there_are_cases():
 
 
 CONFIGS = {
+    "get_model (semantic_segmentation)": "semantic_segmentation/s3dis",
+    "get_model (part_segmentation)": "part_segmentation/shapenetpart",
     "DiscreteVAE (pointbert_dvae.yaml)": "autoencoder/pointbert_dvae",
     "ACTPromptedDiscreteVAEwithVIT (act_dvae_with_pretrained_transformer.yaml)":
         "autoencoder/act_dvae_with_pretrained_transformer",

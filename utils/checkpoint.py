@@ -96,12 +96,14 @@ def weights_in(content, path):
 def load_model(model, weights, path, complete=False):
     """Load ``weights`` (a state dict) into ``model`` and return a one-line report.
 
-    A model may say by attributes which prefixes a weight's name may bear (``weight_prefixes``), which of its own
-    weights may be missing (``optional_weights``) and which others may be left over (``unused_weights``). Anything
-    else that is missing, left over or of another shape is a CheckpointError with the counts; ``path`` names the file
-    in it. ``complete`` lets nothing be missing.
+    A model may say by attributes which prefixes a weight's name may bear (``weight_prefixes``), how else names may
+    begin (``weight_names``, a dict of others → its own), which of its own weights may be missing
+    (``optional_weights``) and which others may be left over (``unused_weights``). Anything else that is missing, left
+    over or of another shape is a CheckpointError with the counts; ``path`` names the file in it. ``complete`` lets
+    nothing be missing.
     """
     weights = _strip(weights, getattr(model, "weight_prefixes", ()))
+    weights = _rename(weights, getattr(model, "weight_names", {}))
     own = model.state_dict()
     optional = () if complete else tuple(getattr(model, "optional_weights", ()))
     unused = tuple(getattr(model, "unused_weights", ()))
@@ -128,6 +130,14 @@ def _strip(weights, prefixes):
             inner = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
             return {key: value for key, value in weights.items() if not key.startswith(prefix)} | inner
     return weights
+
+
+def _rename(weights, names):
+    """Replace beginnings of names."""
+    def own(key):
+        return next((ours + key[len(others):] for others, ours in names.items() if key.startswith(others)), key)
+
+    return {own(key): value for key, value in weights.items()}
 
 
 def random_state():

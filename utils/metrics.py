@@ -110,3 +110,36 @@ def codebook_perplexity(codes, num_tokens):
     """
     share = torch.bincount(codes.flatten(), minlength=num_tokens).double() / codes.numel()  # num_tokens
     return torch.exp(-torch.xlogy(share, share).sum())
+
+
+def confusion(prediction, label, num_classes):
+    """Return the counts (true class, predicted class) of labels of any shape, int64."""
+    pairs = label.flatten().long() * num_classes + prediction.flatten().long()
+    return torch.bincount(pairs, minlength=num_classes ** 2).view(num_classes, num_classes)
+
+
+def segmentation_scores(counts):
+    """Return mIoU, OA and mAcc in percent, and each class's IoU (classes,), NaN for absent ones, of ``confusion``.
+
+    Means are over the classes that are there in truth or prediction (mIoU), or in truth (mAcc).
+    """
+    counts = counts.double()
+    right, true, predicted = counts.diag(), counts.sum(1), counts.sum(0)
+    iou = right / (true + predicted - right)  # 0 / 0 where a class is absent
+    accuracy = right / true
+    scores = {"mIoU": 100 * iou.nanmean().item(), "OA": 100 * (right.sum() / counts.sum()).item(),
+              "mAcc": 100 * accuracy.nanmean().item()}
+    return scores, 100 * iou
+
+
+def part_ious(prediction, label, parts):
+    """Return the mean IoU over ``parts`` of each object (B,); a part absent in truth and prediction counts as 1.
+
+    ``prediction`` and ``label`` are (B, N). The convention is that of Yi et al. 2016 and of PointNet.
+    """
+    ious = []
+    for part in parts:
+        one, other = prediction == part, label == part  # B N
+        union = (one | other).sum(1)
+        ious.append(torch.where(union > 0, (one & other).sum(1) / union.clamp_min(1), 1.0))
+    return torch.stack(ious).mean(0)

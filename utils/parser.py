@@ -56,10 +56,58 @@ def check_main(args):
     return args
 
 
-def _common(description):
+# published flags of the segmentation commands → the config keys that they stand for
+SEGMENTATION_FLAGS = {
+    "learning_rate": (float, ["optimizer.kwargs.lr"], "peak learning rate"),
+    "decay_rate": (float, ["optimizer.kwargs.weight_decay"], "weight decay"),
+    "warmup_epoch": (int, ["scheduler.kwargs.initial_epochs"], "epochs of warm-up"),
+    "batch_size": (int, ["total_bs"], "clouds a step"),
+    "npoint": (int, ["dataset.train.others.npoints", "dataset.val.others.npoints", "npoints"], "points a cloud"),
+    "root": (str, ["dataset.train._base_.ROOT", "dataset.val._base_.ROOT"], "the data set's folder"),
+    "num_votes": (int, ["vote.times"], "votes of a test"),
+}
+
+
+def segmentation_arguments(config, areas=False, test=False, argv=None):
+    """Parse a command line of segmentation, whose flags stand for keys of ``config``; ``areas``: of S3DIS."""
+    parser = _common("Test a segmentation model." if test else "Train a segmentation model.", config)
+    add = parser.add_argument
+    for name, (kind, _, text) in SEGMENTATION_FLAGS.items():
+        add(f"--{name}", type=kind, metavar="DIR" if kind is str else "N", help=text)
+    add("--epoch", type=_positive, metavar="N", help="epochs to train")
+    if areas:
+        add("--test_area", type=_positive, metavar="N", help="the area that is tested on, not trained on")
+    add("--log_dir", metavar="NAME", help="the same as --exp_name")
+    add("--gpu", metavar="N", help="the GPU to use, as in CUDA_VISIBLE_DEVICES")
+    if test:
+        add("--visual", action="store_true", help="write pictures and coloured .ply files")
+    args = parser.parse_args(argv)
+    if test and not args.ckpts:
+        raise ConfigError("testing needs --ckpts, a trained checkpoint")
+    if test and args.resume:
+        raise ConfigError("--resume is for training")
+    if args.gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = args.gpu
+    args.exp_name, args.test = args.log_dir or args.exp_name, test
+    args.set.insert(0, _as_overrides(args))  # --set comes later and so has the last word
+    return _finish(args)
+
+
+def _as_overrides(args):
+    """Return the given flags as texts ``key=value``."""
+    texts = [f"{key}={getattr(args, name)}" for name, (_, keys, _) in SEGMENTATION_FLAGS.items()
+             if getattr(args, name) is not None for key in keys]
+    if args.epoch:  # epochs are 0 … max_epoch
+        texts += [f"max_epoch={args.epoch - 1}", f"scheduler.kwargs.epochs={args.epoch}"]
+    if getattr(args, "test_area", None):
+        texts += [f"dataset.{split}._base_.test_area={args.test_area}" for split in ("train", "val")]
+    return texts
+
+
+def _common(description, config=None):
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
-    add("--config", required=True, metavar="FILE", help="YAML config file")
+    add("--config", required=config is None, default=config, metavar="FILE", help="YAML config file")
     add("--exp_name", default="default", metavar="NAME", help="name of the experiment's folder")
     add("--work_dir", default="work_dirs", metavar="DIR", help="where experiment folders are made")
     add("--set", action="append", nargs="+", default=[], metavar="KEY=VALUE",

@@ -1,0 +1,125 @@
+"""Rooms of S3DIS, sorted by the cells of their floor and mapped into memory: a column is read in a millisecond."""
+import json
+import os
+import pathlib
+import warnings
+
+import numpy as np
+
+from datasets.base import load_npy
+from utils.errors import DataError
+
+CELL = 0.25  # metres
+CACHE = ".sorted"
+
+
+class Room:
+    """The points of a room, sorted by the cell of the floor that they stand on.
+
+    Attributes: ``name``; ``xyz`` (N, 3) float32 in metres, the minimum at 0; ``label`` (N,) uint8; ``order`` (N,)
+    int32, each point's row in the original file. The arrays are memory-mapped files in ``.sorted/<name>/`` beside the
+    room's ``.npy``, made at first use; where that folder cannot be written they are kept in memory.
+    """
+
+    def __init__(self, path, num_classes):
+        self.path, self.name = pathlib.Path(path), pathlib.Path(path).stem
+        self.folder = self.path.parent / CACHE / self.name
+        arrays = self.read_cache()
+        if arrays is None:
+            arrays = sort_room(*read_room(self.path, num_classes))
+            if self.write_cache(arrays):
+                arrays = self.read_cache()
+        self.xyz, self.label, self.order, self.starts = arrays
+        self.rows, self.columns = self.starts[:2].tolist()
+        self.starts = np.asarray(self.starts[2:])
+
+    def __len__(self):
+        return len(self.label)
+
+    def __getstate__(self):
+        """A worker maps the files itself."""
+        mapped = isinstance(self.xyz, np.memmap)
+        return {"path": self.path} if mapped else self.__dict__
+
+    def __setstate__(self, state):
+        if "xyz" in state:
+            self.__dict__.update(state)
+        else:
+            self.__init__(state["path"], 256)  # the labels were checked before
+
+    def counts(self):
+        """Return the number of points of each cell (rows, columns)."""
+        return np.diff(self.starts).reshape(self.rows, self.columns)
+
+    def column(self, low, high):
+        """Return the indices of the points with ``low`` ≤ x, y ≤ ``high``, both (2,), in ascending order."""
+        first = np.clip(np.floor(np.asarray(low) / CELL).astype(int), 0, None)
+        last = np.minimum(np.floor(np.asarray(high) / CELL).astype(int), (self.rows - 1, self.columns - 1))
+        if (last < first).any():
+            return np.empty(0, np.int64)
+        spans = [(self.starts[row * self.columns + first[1]], self.starts[row * self.columns + last[1] + 1])
+                 for row in range(first[0], last[0] + 1)]
+        index = np.concatenate([np.arange(start, end) for start, end in spans])
+        xy = np.concatenate([self.xyz[start:end, :2] for start, end in spans])
+        return index[((xy >= low) & (xy <= high)).all(1)]
+
+    def stamp(self):
+        stat = self.path.stat()
+        return [stat.st_size, stat.st_mtime_ns, CELL]
+
+    def read_cache(self):
+        try:
+            if json.loads((self.folder / "stamp.json").read_text()) != self.stamp():
+                return None
+            return [np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in ("xyz", "label", "order", "starts")]
+        except (OSError, ValueError, EOFError):
+            return None
+
+    def write_cache(self, arrays):
+        """Write the sorted arrays, the stamp last; returns whether that was possible."""
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for name, array in zip(("xyz", "label", "order", "starts"), arrays, strict=True):
+                temporary = self.folder / f".{name}.{os.getpid()}.npy"
+                np.save(temporary, array)
+                os.replace(temporary, self.folder / f"{name}.npy")
+            temporary = self.folder / f".stamp.{os.getpid()}"
+            temporary.write_text(json.dumps(self.stamp()))
+            os.replace(temporary, self.folder / "stamp.json")
+        except OSError as error:
+            warnings.warn(f"{self.folder} cannot be written ({error.strerror}): the room is kept in memory",
+                          stacklevel=2)
+            return False
+        return True
+
+
+def read_room(path, num_classes):
+    """Return the points (N, 3) float32, shifted to start at 0, and labels (N,) uint8 of a room's ``.npy`` (N, 7).
+
+    Raises DataError, naming the file, where it is of another width, empty, not finite, or has labels outside 0 …
+    ``num_classes`` - 1.
+    """
+    room = load_npy(path)
+    if room.ndim != 2 or room.shape[1] != 7 or room.dtype.kind not in "fiu":
+        raise DataError(f"{path} holds an array of shape {room.shape} and type {room.dtype}, not (N, 7): x y z r g b "
+                        f"label; prepare it with semantic_segmentation/prepare_s3dis.py")
+    if not len(room):
+        raise DataError(f"{path} holds no points")
+    if not np.isfinite(room).all():
+        raise DataError(f"{path} holds NaN or infinite numbers")
+    label = room[:, 6]
+    if label.min() < 0 or label.max() >= num_classes or (label != np.floor(label)).any():
+        raise DataError(f"{path} has labels from {label.min():g} to {label.max():g}, not whole numbers from 0 to "
+                        f"{num_classes - 1}")
+    xyz = room[:, :3]
+    return (xyz - xyz.min(0)).astype(np.float32), label.astype(np.uint8)
+
+
+def sort_room(xyz, label):
+    """Return xyz, label and order sorted by cell, and the cells' starts behind their numbers of rows and columns."""
+    cells = np.floor(xyz[:, :2] / CELL).astype(np.int64)
+    rows, columns = cells.max(0) + 1
+    number = cells[:, 0] * columns + cells[:, 1]
+    order = np.argsort(number, kind="stable")
+    starts = np.searchsorted(number[order], np.arange(rows * columns + 1))
+    return xyz[order], label[order], order.astype(np.int32), np.concatenate([[rows, columns], starts])

@@ -1,0 +1,136 @@
+"""The segmentation model: the student's encoder, and features propagated from the patches to every point."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from extensions.ops import three_interpolate, three_nn
+from models.build import MODELS
+from models.layers import norm_relu, pointwise, pointwise_split, position_mlp
+from models.point_embed import PatchEncoder, group
+from models.student import init_truncated_normal
+from models.transformer import TransformerEncoder
+from utils.errors import ConfigError
+
+PARTS, WIDTHS = 1024, (512, 256)  # of the head
+
+
+@MODELS.register
+class PointSegmenter(nn.Module):
+    """A label for every point: of a room (S3DIS) or, with ``num_categories``, of an object of a known category.
+
+    The outputs of three blocks (ACT, appendix; after PointNet++'s feature propagation) are normed, joined, and
+    interpolated from the patch centres to all points; their maximum and mean over the patches describe the cloud.
+
+    Keys: ``num_classes``; ``num_categories``, 0 where there is one kind of cloud; ``taps``, the blocks, from 1, whose
+    outputs are used; the others as in PointTransformer.
+    """
+
+    # a pretrained student lacks what follows the encoder; its own further parts may be left over
+    optional_weights = ("label_conv_cls.", "propagation_0_cls.", "convs", "bns")
+    unused_weights = ("dvae_tokenizer.", "ACT_decoder.", "decoder_pos_embed.", "decoder_cls_pos", "mask_token",
+                      "proj_head.", "lm_head.", "cls_head.", "cls_token", "cls_pos", "cls_head_finetune.")
+    weight_prefixes = ("ACT_encoder.", "transformer_q.")
+    # how Point-MAE's code, from which the published one descends, calls the same weights
+    weight_names = {"label_conv.": "label_conv_cls.", "propagation_0.": "propagation_0_cls.", "convs1.": "convs1_cls.",
+                    "convs2.": "convs2_cls.", "convs3.": "convs3_cls.", "bns1.": "bns1_cls.", "bns2.": "bns2_cls."}
+
+    def __init__(self, *, num_classes, num_categories=0, embed_dim=384, depth=12, num_heads=6, drop_path_rate=0.1,
+                 encoder_dims=384, group_size=32, num_group=128, taps=(4, 8, 12)):
+        super().__init__()
+        if encoder_dims != embed_dim:
+            raise ConfigError(f"model.encoder_dims ({encoder_dims}) must equal model.embed_dim ({embed_dim})")
+        if not taps or min(taps) < 1 or max(taps) > depth or len(set(taps)) < len(taps):
+            raise ConfigError(f"model.taps is {list(taps)}; it must name different blocks, 1 … {depth}")
+        self.group_size, self.num_group = group_size, num_group
+        self.num_categories, self.taps = num_categories, [block - 1 for block in taps]
+        width = len(taps) * embed_dim
+        self.encoder = PatchEncoder(encoder_dims)
+        self.pos_embed = position_mlp(embed_dim)
+        self.blocks = TransformerEncoder(embed_dim, depth, num_heads, drop_path_rate)
+        self.norm = nn.LayerNorm(embed_dim)
+        described = 2 * width
+        if num_categories:
+            self.label_conv_cls = nn.Sequential(
+                nn.Conv1d(num_categories, 64, 1, bias=False), nn.BatchNorm1d(64), nn.LeakyReLU(0.2))
+            described += 64
+        self.propagation_0_cls = Propagation(width + 3, (4 * embed_dim, PARTS))
+        self.convs1_cls = nn.Conv1d(PARTS + described, WIDTHS[0], 1)
+        self.bns1_cls = nn.BatchNorm1d(WIDTHS[0])
+        self.dropout = nn.Dropout(0.5)
+        self.convs2_cls = nn.Conv1d(WIDTHS[0], WIDTHS[1], 1)
+        self.bns2_cls = nn.BatchNorm1d(WIDTHS[1])
+        self.convs3_cls = nn.Conv1d(WIDTHS[1], num_classes, 1)
+        for part in (self.encoder, self.pos_embed, self.blocks):
+            part.apply(init_truncated_normal)
+
+    def forward(self, points, label=None, category=None, weight=None):
+        """Label the points of clouds (B, N, 3).
+
+        Args:
+            label: (B, N) true classes, for the loss.
+            category: (B) numbers of the objects' categories, where the model has categories.
+            weight: (classes) of the classes in the loss.
+
+        Returns a dict with ``log_prob`` (B, N, classes), log-softmax, and, where ``label`` is given, ``loss`` (negative
+        log-likelihood) and ``acc`` in percent.
+        """
+        features, center = self.patch_features(points)
+        described = [features.max(1, keepdim=True).values, features.mean(1, keepdim=True)]  # B 1 C
+        if self.num_categories:
+            one_hot = F.one_hot(category, self.num_categories).to(features.dtype)  # B categories
+            conv, norm, activation = self.label_conv_cls
+            described.append(activation(norm(pointwise(conv, one_hot))).unsqueeze(1))
+        x = self.propagation_0_cls(points, center, features)  # B N 1024
+        x = norm_relu(self.bns1_cls, pointwise_split(self.convs1_cls, x, torch.cat(described, -1)))
+        x = norm_relu(self.bns2_cls, pointwise(self.convs2_cls, self.dropout(x)))
+        log_prob = pointwise(self.convs3_cls, x).float().log_softmax(-1)  # B N classes
+        if label is None:
+            return {"log_prob": log_prob}
+        loss = F.nll_loss(log_prob.flatten(0, 1), label.flatten(), weight)
+        accuracy = (log_prob.argmax(-1) == label).float().mean() * 100
+        return {"log_prob": log_prob, "loss": loss, "acc": accuracy}
+
+    def patch_features(self, points):
+        """Return the joined features (B, G, C) of the patches and their centres (B, G, 3)."""
+        neighborhood, center = group(points, self.num_group, self.group_size)
+        _, tapped = self.blocks(self.encoder(neighborhood), self.pos_embed(center), self.taps)
+        return torch.cat([self.norm(tapped[index]) for index in self.taps], -1), center
+
+
+class Propagation(nn.Module):
+    """Features from patch centres to points: interpolation, then two layers over ``[xyz, interpolated]``."""
+
+    def __init__(self, channels, widths):
+        super().__init__()
+        widths = (channels, *widths)
+        pairs = list(zip(widths, widths[1:], strict=False))
+        self.mlp_convs = nn.ModuleList(nn.Conv1d(before, after, 1) for before, after in pairs)
+        self.mlp_bns = nn.ModuleList(nn.BatchNorm1d(after) for _, after in pairs)
+
+    def forward(self, points, center, features):
+        """(B, N, 3), (B, G, 3), (B, G, C) → (B, N, C').
+
+        The first layer is linear, and so is interpolation with weights that add up to 1: it is applied to the patches
+        instead of the points, of which there are many more.
+        """
+        first, second = self.mlp_convs
+        weight = first.weight.flatten(1)
+        mixed = interpolate(points, center, F.linear(features, weight[:, 3:]))  # B N C
+        x = norm_relu(self.mlp_bns[0], mixed + F.linear(points, weight[:, :3], first.bias))
+        return norm_relu(self.mlp_bns[1], pointwise(second, x))
+
+
+def interpolate(points, center, features):
+    """Mix the features (B, G, C) of the three nearest centres (B, G, 3) for each of the points (B, N, 3).
+
+    Weights are the inverse squared distances, normalised (PointNet++, equation 2). Where there are fewer than three
+    centres, those that there are count.
+    """
+    if center.shape[1] < 3:
+        repeats = -(-3 // center.shape[1])
+        center, features = center.repeat(1, repeats, 1), features.repeat(1, repeats, 1)
+    with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
+        distance, index = three_nn(points, center)  # B N 3
+        weight = 1 / (distance.square() + 1e-8)
+        weight = weight / weight.sum(-1, keepdim=True)
+    return three_interpolate(features.float().transpose(1, 2), index, weight).transpose(1, 2)

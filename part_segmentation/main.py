@@ -1,0 +1,23 @@
+"""Train the part segmentation of ShapeNetPart: ``python main.py --ckpts FILE --root DIR`` here, or ``python -m
+part_segmentation.main`` from the project's folder."""
+import pathlib
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from utils.command import run_command  # noqa: E402 - the script's folder is on the path, the project's is not
+from utils.parser import segmentation_arguments  # noqa: E402
+
+CONFIG = ROOT / "cfgs" / "part_segmentation" / "shapenetpart.yaml"
+
+
+def main():
+    args = segmentation_arguments(CONFIG)
+    from tools.runner_segmentation import PartSegmentation, train
+
+    train(args, PartSegmentation)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,68 @@
+"""Testing on whole rooms of S3DIS."""
+import time
+
+import numpy as np
+import torch
+
+from semantic_segmentation.whole_scene import label_room
+from tools.experiment import open_experiment, summarize
+from tools.runner_segmentation import RoomSegmentation, iou_table
+from utils.label_pictures import labelled_picture, palette
+from utils.metrics import align, confusion, segmentation_scores
+from utils.pictures import write_ply
+
+SHOWN = 60_000  # points of a picture
+CEILING = 0  # the class that would hide all others from above
+
+
+def test(args):
+    """Label every room of the test area; log the scores by room and overall, write predictions and pictures.
+
+    ``predictions/<room>.npy`` holds the class of each point (N,) uint8, in the order of the room's file. With
+    ``--visual`` coloured ``.ply`` files of prediction and truth and a picture from above are written beside it.
+    """
+    experiment = open_experiment(args)
+    task = RoomSegmentation(experiment)
+    data, model = task.datasets["val"], task.model.eval()
+    summarize(experiment, model, task.datasets)
+    names, total = data.class_names, 0
+    folder = experiment.folder / "predictions"
+    folder.mkdir(exist_ok=True)
+    rows = [["Room", "points", "mIoU", "OA", "mAcc"]]
+    for room in data.rooms:
+        start = time.perf_counter()
+        with experiment.autocast():
+            prediction = label_room(model, room, len(names), data.npoints, task.times, experiment.config.total_bs,
+                                    experiment.device, args.seed)
+        counts = confusion(torch.from_numpy(prediction), torch.from_numpy(np.array(room.label)), len(names))
+        total = total + counts
+        scores, _ = segmentation_scores(counts)
+        rows.append([room.name, str(len(room)), *(f"{scores[name]:.2f}" for name in rows[0][2:])])
+        shown = "  ".join(f"{key} {value:.2f}" for key, value in scores.items())
+        experiment.log.info("%s  %s  %.0f s", room.name, shown, time.perf_counter() - start)
+        write(folder, room, prediction, args.visual, names)
+    scores, ious = segmentation_scores(total)
+    experiment.log.info("%s\n\n%s", align(rows), iou_table(names, ious, total.sum(1)))
+    experiment.log.info("All %d rooms, %d votes  %s", len(data.rooms), task.times,
+                        "  ".join(f"{key} {value:.2f}" for key, value in scores.items()))
+    experiment.close()
+    return scores
+
+
+def write(folder, room, prediction, visual, names):
+    """Write a room's prediction and, with ``visual``, what shows it."""
+    original = np.empty_like(prediction)
+    original[room.order] = prediction
+    np.save(folder / f"{room.name}.npy", original)
+    if not visual:
+        return
+    colours = palette(len(names))
+    labels = {"truth": np.array(room.label), "prediction": prediction}
+    for name, label in labels.items():
+        write_ply(folder / f"{room.name}_{name}.ply", np.array(room.xyz), colours[label])
+    inside = np.flatnonzero(labels["truth"] != CEILING)
+    chosen = np.random.default_rng(0).permutation(inside)[:SHOWN]
+    if len(chosen):
+        labelled_picture(folder / f"{room.name}.png", np.array(room.xyz[chosen]),
+                         {name: label[chosen] for name, label in labels.items()}, names,
+                         f"{room.name}, from above, without the ceiling")

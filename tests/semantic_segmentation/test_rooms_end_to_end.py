@@ -1,0 +1,169 @@
+"""From raw annotations to coloured pictures, by the commands."""
+import re
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+import trimesh
+from segmentation_data import write_raw_rooms, write_rooms
+
+from datasets.rooms import Room
+from models import build_model_from_cfg
+from semantic_segmentation import main, main_test, prepare_s3dis
+from semantic_segmentation.whole_scene import blocks, label_room, samples
+from utils import checkpoint
+from utils.command import run_command
+
+TINY = ["model.embed_dim=24", "model.encoder_dims=24", "model.depth=3", "model.num_heads=2", "model.taps=[1, 2, 3]",
+        "model.num_group=16", "model.group_size=8"]
+
+STUDENT = {
+    "NAME": "ACT_PointDistillation",
+    "dvae_config": {"visual_embed_type": "vit_tiny_patch16_224", "visual_embed_dim": 24,
+                    "visual_embed_pretrained": False, "num_prompt_token": 2, "num_group": 8, "group_size": 8,
+                    "visual_embed_kwargs": {"embed_dim": 24, "depth": 2, "num_heads": 2}, "num_tokens": 16,
+                    "encoder_dims": 24, "tokens_dims": 24, "decoder_dims": 24},
+    "transformer_config": {"embed_dim": 24, "encoder_dims": 24, "depth": 3, "num_heads": 2, "cls_dim": 8,
+                           "decoder_depth": 1, "decoder_num_heads": 2}}
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    monkeypatch.chdir(tmp_path)
+
+    def run(module, *argv, status=0):
+        monkeypatch.setattr(sys, "argv", ["command", *map(str, argv)])
+        got = 0
+        try:
+            run_command(module.main)
+        except SystemExit as stop:
+            got = stop.code
+        out = capsys.readouterr()
+        assert got == status, out.err
+        return out
+
+    return run
+
+
+def flags(root, *more):
+    return ("--root", root, "--npoint", 256, "--batch_size", 4, "--num_workers", 0, "--device", "cpu", *more, "--set",
+            *TINY)
+
+
+def test_raw_annotations_become_rooms(run, tmp_path):
+    raw = write_raw_rooms(tmp_path / "raw")
+    ceiling = raw / "Area_5" / "office_1" / "Annotations" / "ceiling_1.txt"
+    clean = ceiling.read_bytes()
+    ceiling.write_bytes(clean.replace(b" ", b" ", 1)[:-1] + b"\n1.5 2.5 3.5 185\x10187 182\n")  # as in hallway_6
+    assert "2 of 2 rooms" in run(prepare_s3dis, raw, "rooms").out
+    room = np.load("rooms/Area_5_office_1.npy")
+    assert (room.shape, room.dtype) == ((3002, 7), np.float32)
+    assert room[:, :3].min(0).tolist() == [0, 0, 0]
+    assert (room[:, 6] == 12).sum() == 1  # the stairs
+    assert room[room[:, 6] == 0][-1, 3:6].tolist() == [185, 187, 182]
+    before = (tmp_path / "rooms" / "Area_1_office_1.npy").stat().st_mtime_ns
+    (tmp_path / "rooms" / "Area_5_office_1.npy").unlink()
+    run(prepare_s3dis, raw, "rooms", "--workers", 1)
+    assert (tmp_path / "rooms" / "Area_1_office_1.npy").stat().st_mtime_ns == before
+    assert np.array_equal(np.load("rooms/Area_5_office_1.npy"), room)
+
+
+def test_bad_annotations(run, tmp_path):
+    raw = write_raw_rooms(tmp_path / "raw")
+    (raw / "Area_1" / "office_1" / "Annotations" / "table_1.txt").write_text("")
+    (raw / "Area_5" / "office_1" / "Annotations" / "table_1.txt").write_text("1 2 3 4 5 6\n1 2 3\n")
+    out = run(prepare_s3dis, raw, "rooms", status=1)
+    assert "0 of 2 rooms" in out.out
+    lines = [line for line in out.err.splitlines() if line.startswith("error")]
+    assert re.search("Area_1/office_1/Annotations/table_1.txt is empty", lines[0])
+    assert re.search("Area_5/office_1/Annotations/table_1.txt, line 2: '1 2 3' is not x y z r g b", lines[1])
+    assert list((tmp_path / "rooms").iterdir()) == []
+    err = run(prepare_s3dis, tmp_path, "rooms", status=2).err
+    assert err.count("\n") == 1
+    assert "holds no Area_<n>/<room>/Annotations" in err
+
+
+def test_every_point_is_labelled_by_its_votes(tmp_path):
+    room = Room(write_rooms(tmp_path / "rooms") / "Area_1_office_1.npy", 13)
+    rng = np.random.default_rng(0)
+    centres, chosen = samples(room, 256, rng)
+    assert np.array_equal(np.unique(chosen), np.arange(6000))
+    spread = np.abs(room.xyz[chosen][..., :2] - centres[:, None])
+    assert spread.max() <= 0.5 + 0.0011
+    corners = sorted({tuple(np.round(centre, 3)) for centre, _ in blocks(room)})
+    assert (len(corners), corners[0], corners[1]) == (12, (0.5, 0.5), (0.5, 1.0))
+
+    class ByHeight:
+        """Calls what is below 1 m class 7, the rest class 0."""
+
+        def __call__(self, points):
+            log_prob = torch.zeros(*points.shape[:2], 13)
+            log_prob[..., 7] = (points[..., 2] < 1).float()
+            return {"log_prob": log_prob}
+
+    prediction = label_room(ByHeight(), room, 13, 256, 2, 8, torch.device("cpu"))
+    assert np.array_equal(prediction, np.where(room.xyz[:, 2] < 1, 7, 0))
+
+
+def test_train_and_test(run, tmp_path):
+    root = write_rooms(tmp_path / "rooms", range(1, 7))
+    out = run(main, *flags(root, "--epoch", 3, "--warmup_epoch", 0, "--learning_rate", 0.002)).out
+    folder = tmp_path / "work_dirs" / "s3dis" / "semantic_segmentation" / "default"
+    assert {"ckpt-last.pth", "ckpt-best.pth", "config.yaml", "log.txt"} <= {path.name for path in folder.iterdir()}
+    losses = [float(value) for value in re.findall(r"Epoch \d/2  loss ([\d.]+)", out)]
+    assert losses[-1] < 0.8 * losses[0]
+    best = float(re.search(r"Best  mIoU ([\d.]+)  OA", out)[1])
+    out = run(main_test, *flags(root, "--ckpts", folder / "ckpt-best.pth", "--num_votes", 2, "--visual")).out
+    scores = re.search(r"All 1 rooms, 2 votes  mIoU ([\d.]+)  OA ([\d.]+)", out)
+    assert float(scores[1]) == pytest.approx(best, abs=15)
+    prediction = np.load(folder / "predictions" / "Area_5_office_1.npy")
+    truth = np.load(root / "Area_5_office_1.npy")[:, 6]
+    assert 100 * (prediction == truth).mean() == pytest.approx(float(scores[2]), abs=0.01)
+    assert re.search(r"floor +\d+ +[\d.]+", out)
+    assert re.search(r"beam +0 +–", out)
+    for name in ("truth", "prediction"):
+        assert len(trimesh.load(folder / "predictions" / f"Area_5_office_1_{name}.ply").vertices) == 6000
+    assert matplotlib.image.imread(folder / "predictions" / "Area_5_office_1.png").std() > 0.05
+
+
+def test_a_run_resumes_and_takes_bf16(run, tmp_path):
+    root = write_rooms(tmp_path / "rooms", (1, 5))
+    whole = run(main, *flags(root, "--exp_name", "whole", "--epoch", 2, "--amp", "bf16")).out
+    run(main, *flags(root, "--log_dir", "parts", "--epoch", 1, "--amp", "bf16"), "scheduler.kwargs.epochs=2")
+    parts = run(main, *flags(root, "--log_dir", "parts", "--epoch", 2, "--amp", "bf16", "--resume")).out
+    assert "Resuming after epoch 0" in parts
+    assert re.findall(r"Epoch 1/1  .*(?=  \d+ clouds)", parts) == re.findall(r"Epoch 1/1  .*(?=  \d+ clouds)", whole)
+
+
+@pytest.mark.filterwarnings("ignore:model.dvae_config.ckpt")
+def test_checkpoints_of_stage_two_and_of_both_published_layouts(run, tmp_path):
+    root, student = write_rooms(tmp_path / "rooms", (1, 5)), tmp_path / "student.pth"
+    checkpoint.save({"base_model": build_model_from_cfg(STUDENT).state_dict()}, student)
+    out = run(main, *flags(root, "--ckpts", student, "--epoch", 1)).out
+    assert re.search(r"student.pth: 57 of 87 weights match, 30 missing, \d+ unexpected, 0 of another shape", out)
+    weights = checkpoint.read_weights(tmp_path / "work_dirs/s3dis/semantic_segmentation/default/ckpt-last.pth")
+    layouts = {"act": {f"module.{key}": value for key, value in weights.items()},
+               "mae": {key.replace("_cls.", "."): value for key, value in weights.items()}}
+    for name, content in layouts.items():
+        torch.save({"model_state_dict": content, "epoch": 3}, tmp_path / f"{name}.pth")
+        out = run(main_test, *flags(root, "--ckpts", tmp_path / f"{name}.pth", "--num_votes", 1)).out
+        assert "87 of 87 weights match, 0 missing, 0 unexpected" in out
+    err = run(main_test, *flags(root, "--ckpts", student), status=2).err
+    assert "is not of this PointSegmenter: 57 of 87 weights match, 30 missing" in err
+
+
+def test_mistakes_are_one_line(run, tmp_path):
+    root = write_rooms(tmp_path / "rooms", (1, 2))
+    for argv, message in (
+            (flags(root), "holds no rooms of Area 5, which is to be tested"),
+            (flags(tmp_path / "absent"), "absent is not a folder: see 'S3DIS' in DATASET.md"),
+            (flags(root, "--test_area", 9), "test_area is 9; S3DIS has areas 1 to 6"),
+            (flags(root, "--test_area", 2)[:-1] + ("model.taps=[4]",), r"model.taps is \[4\]; it must name different")):
+        err = run(main, *argv, status=2).err
+        lines = [line for line in err.splitlines() if line.startswith("error: ")]
+        assert len(lines) == 1, err
+        assert re.search(message, lines[0])
+        assert "Traceback" not in err
+    assert "testing needs --ckpts" in run(main_test, *flags(root), status=2).err

@@ -1,0 +1,129 @@
+"""Segmentation of rooms (S3DIS) and of objects into parts (ShapeNetPart): training and validation."""
+import torch
+
+from datasets.shapenet_part import PARTS
+from datasets.transforms import build_transform
+from models import build_model_from_cfg
+from tools import trainer, voting
+from tools.builder import build_dataset, build_loader
+from tools.experiment import open_experiment, summarize
+from utils.checkpoint import load_model, read_weights
+from utils.config import plain
+from utils.errors import ConfigError
+from utils.metrics import align, confusion, part_ious, segmentation_scores
+
+
+class Segmentation:
+    """What both tasks share: model, data and augmentation."""
+
+    def __init__(self, experiment):
+        self.experiment = experiment
+        config, args = experiment.config, experiment.args
+        self.model = build_model_from_cfg(config.model)
+        path = args.ckpts or args.start_ckpts
+        if path:
+            experiment.log.info(load_model(self.model, read_weights(path), path, complete=args.test))
+        self.model.to(experiment.device)
+        self.datasets = {split: build_dataset(experiment, split) for split in (["val"] if args.test else
+                                                                              ["train", "val"])}
+        if self.datasets["val"] is None:
+            raise ConfigError(f"{args.config}: key 'dataset.val' is missing; segmentation needs it")
+        if not args.test:
+            self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
+        self.val_loader = build_loader(experiment, self.datasets["val"], config.total_bs)
+        self.augment = build_transform(config.get("train_transforms", ["ScaleAndShift"]))
+        self.vote_augment = build_transform(config.get("test_transforms", ["ScaleAndShift"]))
+        self.notes = {"model": plain(config.model), "npoints": self.datasets["val"].npoints,
+                      "class_names": list(self.datasets["val"].class_names)}
+
+    @property
+    def times(self):
+        return self.experiment.config.get("vote", {}).get("times", voting.TIMES)
+
+
+class RoomSegmentation(Segmentation):
+    """Semantic segmentation of S3DIS, with a class-weighted loss; the best epoch is that of the highest mIoU."""
+
+    metrics = {"mIoU": "ckpt-best.pth"}
+
+    def losses(self, batch, iteration):
+        points, label = batch
+        weight = self.datasets["train"].class_weights.to(points.device)
+        out = self.model(self.augment(points), label, weight=weight)
+        return {"loss": out["loss"], "acc": out["acc"]}
+
+    def evaluate(self, epoch, best):
+        """Return mIoU, OA and mAcc in percent over the blocks of the validation rooms; log each class's IoU."""
+        names, counts = self.datasets["val"].class_names, 0
+        for points, label in self.val_loader:
+            prediction = self.model(points.to(self.experiment.device))["log_prob"].argmax(-1).cpu()
+            counts = counts + confusion(prediction, label, len(names))
+        scores, ious = segmentation_scores(counts)
+        self.experiment.log.info("%s", iou_table(names, ious, counts.sum(1)))
+        return scores
+
+
+class PartSegmentation(Segmentation):
+    """Part segmentation of ShapeNetPart; the best epoch is that of the highest instance mIoU."""
+
+    metrics = {"ins-mIoU": "ckpt-best.pth"}
+
+    def losses(self, batch, iteration):
+        points, category, label = batch
+        out = self.model(self.augment(points), label, category)
+        return {"loss": out["loss"], "acc": out["acc"]}
+
+    def evaluate(self, epoch, best, times=0):
+        """Return instance and class mIoU and accuracy in percent, and log them by category.
+
+        With ``times`` the log-probabilities of so many augmented views are averaged, beside the plain one.
+        """
+        data = self.datasets["val"]
+        ious, right = [[] for _ in PARTS], []
+        for points, category, label in self.val_loader:
+            prediction = self.predict(points, category, times)  # B N
+            right.append((prediction == label).float().mean(1))
+            for number, parts in enumerate(PARTS.values()):
+                own = category == number
+                if own.any():
+                    ious[number].append(part_ious(prediction[own], label[own], parts))
+        means = {name: torch.cat(values) for name, values in zip(data.class_names, ious, strict=True) if values}
+        rows = [["Category", "#", "mIoU"], *([name, str(len(values)), f"{100 * values.mean():.2f}"]
+                                             for name, values in means.items())]
+        self.experiment.log.info("%s", align(rows))
+        return {"ins-mIoU": 100 * torch.cat(list(means.values())).mean().item(),
+                "cls-mIoU": 100 * torch.stack([values.mean() for values in means.values()]).mean().item(),
+                "OA": 100 * torch.cat(right).mean().item()}
+
+    def predict(self, points, category, times=0):
+        """Return the parts (B, N) that each point most likely belongs to, among those of its object's category."""
+        device = self.experiment.device
+        points, number = points.to(device), category.to(device)
+        total = self.model(points, category=number)["log_prob"]
+        for _ in range(times):
+            total = total + self.model(self.vote_augment(points), category=number)["log_prob"]
+        allowed = torch.zeros(len(PARTS), total.shape[-1], dtype=torch.bool)
+        for row, parts in zip(allowed, PARTS.values(), strict=True):
+            row[list(parts)] = True
+        return total.masked_fill(~allowed.to(device)[number].unsqueeze(1), -torch.inf).argmax(-1).cpu()
+
+
+def iou_table(names, ious, counts):
+    """Return a table of each class's IoU in percent and number of points."""
+    rows = [["Class", "points", "IoU"]]
+    rows += [[name, str(int(count)), "–" if iou.isnan() else f"{iou:.2f}"]
+             for name, iou, count in zip(names, ious, counts, strict=True)]
+    return align(rows)
+
+
+def train(args, task_class):
+    """Train ``task_class`` as ``args`` say; returns the trainer's Progress."""
+    experiment = open_experiment(args)
+    task = task_class(experiment)
+    summarize(experiment, task.model, task.datasets)
+    progress = trainer.fit(experiment, task)
+    name = next(iter(task.metrics))
+    for title, metrics in (("Last", progress.metrics), ("Best", progress.best[name])):
+        experiment.log.info("%s  %s", title, "  ".join(f"{key} {value:.2f}" for key, value in metrics.items()))
+    experiment.close()
+    return progress
