@@ -65,6 +65,7 @@ SEGMENTATION_FLAGS = {
     "npoint": (int, ["dataset.train.others.npoints", "dataset.val.others.npoints", "npoints"], "points a cloud"),
     "root": (str, ["dataset.train._base_.ROOT", "dataset.val._base_.ROOT"], "the data set's folder"),
     "num_votes": (int, ["vote.times"], "votes of a test"),
+    "optimizer": (str, ["optimizer.type"], "AdamW"),
 }
 
 
@@ -73,7 +74,8 @@ def segmentation_arguments(config, areas=False, test=False, argv=None):
     parser = _common("Test a segmentation model." if test else "Train a segmentation model.", config)
     add = parser.add_argument
     for name, (kind, _, text) in SEGMENTATION_FLAGS.items():
-        add(f"--{name}", type=kind, metavar="DIR" if kind is str else "N", help=text)
+        add(f"--{name}", type=kind, metavar={"root": "DIR", "optimizer": "NAME"}.get(name, "N"), help=text)
+    add("--model", choices=("pt",), help="the published name of the model, of which there is one")
     add("--epoch", type=_positive, metavar="N", help="epochs to train")
     if areas:
         add("--test_area", type=_positive, metavar="N", help="the area that is tested on, not trained on")
