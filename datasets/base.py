@@ -13,9 +13,10 @@ SUBSETS = {"train": "train", "test": "test", "val": "test"}
 class PointCloudDataset(Dataset):
     """Clouds with a label; ``data[i]`` is (points (npoints, C) float32, label).
 
-    Attributes: ``class_names``, ``labels`` (int64 array), ``ids``, ``npoints``, and ``source``, where to get it. What
-    is random in a cloud depends on the seed, the epoch and its index alone, so neither the number of workers nor a
-    restart changes it. Evaluation subsets stay at epoch 0 and so give the same points every time.
+    Attributes: ``class_names``, ``labels`` (int64 array, None where a cloud has no label of its own), ``ids``,
+    ``npoints``, and ``source``, where to get it. What is random in a cloud depends on the seed, the epoch and its index
+    alone, so neither the number of workers nor a restart changes it. Evaluation subsets stay at epoch 0 and so give the
+    same points every time.
     """
 
     source = "it is made on the fly"
@@ -28,6 +29,10 @@ class PointCloudDataset(Dataset):
 
     def __len__(self):
         return len(self.labels)
+
+    def describe(self):
+        """Return what there is, in a few words."""
+        return f"{len(self)} clouds of {self.npoints} points, {len(self.class_names)} classes"
 
     def set_seed(self, seed):
         """Choose the seed of all sampling."""

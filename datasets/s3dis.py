@@ -57,11 +57,17 @@ class S3DIS(PointCloudDataset):
         self.class_weights = torch.from_numpy(class_weights(counts))
         sizes = np.array([len(room) for room in self.rooms])
         blocks = np.maximum(np.round(sizes / sizes.sum() * int(sizes.sum() * sample_rate / npoints)), 1).astype(int)
-        self.labels = np.repeat(np.arange(len(self.rooms)), blocks)  # here, the number of the room
-        self.ids = [self.rooms[number].name for number in self.labels]
+        self.labels, self.blocks = None, np.repeat(np.arange(len(self.rooms)), blocks)  # the number of each one's room
+        self.ids = [self.rooms[number].name for number in self.blocks]
+
+    def __len__(self):
+        return len(self.blocks)
+
+    def describe(self):
+        return f"{len(self)} blocks of {self.npoints} points from {len(self.rooms)} rooms, {len(self.class_names)} classes"
 
     def __getitem__(self, index):
-        rng, number = self.rng(index), self.labels[index]
+        rng, number = self.rng(index), self.blocks[index]
         room = self.rooms[number]
         centre, inside = draw_block(room, self.eligible[number], rng)
         chosen = rng.choice(inside, self.npoints, replace=len(inside) < self.npoints)

@@ -30,12 +30,13 @@ def verify_split(base, others, section):
         results = list(tqdm(pool.map(lambda index: problem(data, index), range(len(data))), section, len(data),
                             unit="cloud", leave=False, disable=None))
     wrong = [result for result in results if result]
-    counts = collections.Counter(np.asarray(data.labels).tolist())
-    found = [f"{len(data)} clouds of {data.npoints} points in {len(data.class_names)} classes, "
-             f"{min(counts.values())} to {max(counts.values())} a class"]
-    empty = [name for label, name in enumerate(data.class_names) if not counts[label]]
-    if empty:
-        found.append(f"classes without a cloud: {', '.join(empty)}")
+    found = [data.describe()]
+    if data.labels is not None:
+        counts = collections.Counter(np.asarray(data.labels).tolist())
+        found[0] += f", {min(counts.values())} to {max(counts.values())} a class"
+        empty = [name for label, name in enumerate(data.class_names) if not counts[label]]
+        if empty:
+            found.append(f"classes without a cloud: {', '.join(empty)}")
     if wrong:
         more = [f"… and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
         wrong = [f"{len(wrong)} of {len(data)} clouds are damaged:", *wrong[:SHOWN], *more]
@@ -45,7 +46,7 @@ def verify_split(base, others, section):
 def problem(data, index):
     """Return what is wrong with a cloud, or None."""
     try:
-        points, _ = data[index]
+        points = data[index][0]
     except DataError as error:
         return str(error)
     if not points.isfinite().all():

@@ -108,7 +108,6 @@ def summarize(experiment, model, datasets):
     experiment.log.info("Experiment  %s", experiment.folder)
     experiment.log.info("Device      %s; operators: %s; precision: %s", name, extensions.backend(device),
                         "float32" if experiment.args.amp == "off" else experiment.args.amp)
-    experiment.log.info("Data        %s", "; ".join(f"{split}: {len(data)} clouds of {data.npoints} points, "
-                        f"{len(data.class_names)} classes" for split, data in datasets.items()))
+    experiment.log.info("Data        %s", "; ".join(f"{split}: {data.describe()}" for split, data in datasets.items()))
     experiment.log.info("Model       %s: %.2f M parameters, %.2f M trained, %.2f M frozen", type(model).__name__,
                         total / 1e6, trained / 1e6, (total - trained) / 1e6)

@@ -3,6 +3,7 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from segmentation_data import write_parts, write_rooms
 
 from datasets import verify
 from utils.command import run_command
@@ -37,7 +38,7 @@ def run(monkeypatch, capsys, *argv):
 def test_all_is_there(root, monkeypatch, capsys, name):
     status, out, _ = run(monkeypatch, capsys, root / name)
     assert status == 0
-    assert "6 clouds of 32 points in 2 classes, 3 to 3 a class" in out
+    assert "6 clouds of 32 points, 2 classes, 3 to 3 a class" in out
     assert ("dataset.test: ShapeNet\n  as dataset.val" in out) == (name == "run.yaml")
 
 
@@ -72,3 +73,17 @@ def test_few_shot_and_mistakes(root, monkeypatch, capsys):
     assert "--way, --shot and --fold are for configs with few-shot data" in err
     (root / "none.yaml").write_text("model: 1")
     assert "names no data set" in run(monkeypatch, capsys, root / "none.yaml")[2]
+
+
+def test_segmentation_data(tmp_path, monkeypatch, capsys):
+    base = {"NAME": "S3DIS", "ROOT": str(write_rooms(tmp_path / "rooms", range(1, 7)))}
+    (tmp_path / "rooms.yaml").write_text(yaml.safe_dump(base))
+    status, out, _ = run(monkeypatch, capsys, tmp_path / "rooms.yaml")
+    assert status == 0
+    assert "blocks of 2048 points from 5 rooms, 13 classes" in out
+    base = {"NAME": "ShapeNetPart", "ROOT": str(write_parts(tmp_path / "parts"))}
+    (tmp_path / "parts.yaml").write_text(yaml.safe_dump(base))
+    status, out, _ = run(monkeypatch, capsys, tmp_path / "parts.yaml")
+    assert status == 0
+    assert "8 clouds of 2048 points, 16 classes, 4 to 4 a class" in out
+    assert "classes without a cloud: Bag, Car" in out
