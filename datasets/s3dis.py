@@ -64,7 +64,8 @@ class S3DIS(PointCloudDataset):
         return len(self.blocks)
 
     def describe(self):
-        return f"{len(self)} blocks of {self.npoints} points from {len(self.rooms)} rooms, {len(self.class_names)} classes"
+        return (f"{len(self)} blocks of {self.npoints} points from {len(self.rooms)} rooms, {len(self.class_names)} "
+                f"classes")
 
     def __getitem__(self, index):
         rng, number = self.rng(index), self.blocks[index]
