@@ -1,5 +1,7 @@
 """From raw annotations to coloured pictures, by the commands."""
+import pathlib
 import re
+import subprocess
 import sys
 
 import matplotlib.image
@@ -16,6 +18,7 @@ from semantic_segmentation.whole_scene import blocks, label_room, samples
 from utils import checkpoint
 from utils.command import run_command
 
+ROOT = pathlib.Path(__file__).parents[2]
 TINY = ["model.embed_dim=24", "model.encoder_dims=24", "model.depth=3", "model.num_heads=2", "model.taps=[1, 2, 3]",
         "model.num_group=16", "model.group_size=8"]
 
@@ -167,3 +170,17 @@ def test_mistakes_are_one_line(run, tmp_path):
         assert re.search(message, lines[0])
         assert "Traceback" not in err
     assert "testing needs --ckpts" in run(main_test, *flags(root), status=2).err
+
+
+@pytest.mark.parametrize("task", ["semantic_segmentation", "part_segmentation"])
+@pytest.mark.parametrize("inside", [True, False])
+def test_both_ways_to_call(task, inside, tmp_path):
+    """``python main.py`` in the folder, and ``python -m`` from the project's: the same message from either."""
+    command = ["main.py"] if inside else ["-m", f"{task}.main"]
+    result = subprocess.run([sys.executable, *command, "--root", str(tmp_path / "absent"), "--learning_rate", "0.0002",
+                             "--epoch", "60", "--work_dir", str(tmp_path), "--device", "cpu", "--set", *TINY],
+                            cwd=ROOT / task if inside else ROOT, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert re.search(r"absent.* (is not a folder|does not exist): see '(S3DIS|ShapeNetPart)' in DATASET.md",
+                     result.stderr.splitlines()[-1])
+    assert "Traceback" not in result.stderr

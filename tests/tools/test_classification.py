@@ -98,6 +98,27 @@ def test_only_the_head_learns_in_a_true_probe(command):
             assert {"cls_token", "cls_pos"} <= rest
 
 
+@pytest.mark.parametrize(("kind", "trained"), [
+    ("side", lambda key: key.startswith(("cls_head_finetune.", "cls_token", "cls_pos", "side_"))),
+    ("bit-fit", lambda key: key.startswith("cls_head_finetune.") or key.endswith(".bias"))])
+def test_what_learns_by_transfer_type(command, kind, trained):
+    weights = []
+    for rate in (0, 0.01):
+        name = f"{kind}{rate}"
+        command("finetune", "--scratch_model", "--exp_name", name, "--set", f"model.transfer_type={kind}", "max_epoch=0",
+                f"optimizer.kwargs.lr={rate}", "optimizer.kwargs.weight_decay=0")
+        weights.append(checkpoint.read_weights(command.experiment("finetune", name) / "ckpt-last.pth"))
+    before, after = weights
+    changed = {key for key in after if not torch.equal(after[key], before[key])}
+    buffers = ("running_mean", "running_var", "num_batches_tracked")
+    learned = {key for key in changed if not key.endswith(buffers)}
+    assert learned
+    assert all(trained(key) for key in learned)
+    assert {"cls_head_finetune.8.weight"} <= learned
+    if kind == "side":
+        assert "side_alpha" in learned
+
+
 def test_head_only_is_for_probes(command):
     err = command("finetune", "--scratch_model", "--set", "model.head_only=true", status=2).err
     assert err == "error: model.head_only is for transfer_type linear and mlp-3, not 'full'\n"
