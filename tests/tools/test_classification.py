@@ -105,8 +105,8 @@ def test_what_learns_by_transfer_type(command, kind, trained):
     weights = []
     for rate in (0, 0.01):
         name = f"{kind}{rate}"
-        command("finetune", "--scratch_model", "--exp_name", name, "--set", f"model.transfer_type={kind}", "max_epoch=0",
-                f"optimizer.kwargs.lr={rate}", "optimizer.kwargs.weight_decay=0")
+        command("finetune", "--scratch_model", "--exp_name", name, "--set", f"model.transfer_type={kind}",
+                "max_epoch=0", f"optimizer.kwargs.lr={rate}", "optimizer.kwargs.weight_decay=0")
         weights.append(checkpoint.read_weights(command.experiment("finetune", name) / "ckpt-last.pth"))
     before, after = weights
     changed = {key for key in after if not torch.equal(after[key], before[key])}
