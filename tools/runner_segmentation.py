@@ -1,6 +1,4 @@
 """Segmentation of rooms (S3DIS) and of objects into parts (ShapeNetPart): training and validation."""
-import warnings
-
 import torch
 
 from datasets.shapenet_part import PARTS
@@ -69,13 +67,6 @@ class PartSegmentation(Segmentation):
     """Part segmentation of ShapeNetPart; the best epoch is that of the highest instance mIoU."""
 
     metrics = {"ins-mIoU": "ckpt-best.pth"}
-
-    def __init__(self, experiment):
-        super().__init__(experiment)
-        train = self.datasets.get("train")
-        if train is not None and self.model.num_categories and len(set(train.labels.tolist())) == 1:
-            warnings.warn("the training objects are all of one category, which leaves the batch norm of the category "
-                          "without variance: set model.num_categories=0", stacklevel=2)
 
     def losses(self, batch, iteration):
         points, category, label = batch

@@ -55,15 +55,6 @@ def test_train_and_test(run, tmp_path):
     assert len(list((folder / "parts").glob("*.ply"))) == 8
 
 
-def test_one_category_alone(run, tmp_path):
-    """Its one-hot is constant, so its batch norm has no variance to learn; without categories it is left out."""
-    root = write_parts(tmp_path / "parts", ("Cap",), 8)
-    assert "are all of one category" in run(main, *flags(root, "--epoch", 1)).err
-    out = run(main, *flags(root, "--epoch", 1), "model.num_categories=0")
-    assert "warning" not in out.err
-    assert re.search(r"Last  ins-mIoU ([\d.]+)", out.out)
-
-
 def test_a_missing_list_is_one_line(run, tmp_path):
     root = write_parts(tmp_path / "parts")
     (root / "train_test_split" / "shuffled_val_file_list.json").unlink()
