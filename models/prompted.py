@@ -4,23 +4,25 @@ from torch import nn
 
 from models.build import MODELS
 from models.dvae import DiscreteVAE
-from models.foundation import Prompts, build_vit, prompted_block
+from models.foundation import Prompts, build_language, build_vision
 from models.layers import position_mlp
 from utils.errors import ConfigError
 
 
 @MODELS.register
 class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
-    """A DiscreteVAE whose sampled tokens pass a prompt-tuned vision Transformer (ACT, section 4.1).
+    """A DiscreteVAE whose sampled tokens pass a prompt-tuned vision model (ACT, section 4.1).
 
     Keys beside those of DiscreteVAE:
-        visual_embed_type: timm's name of the Transformer; visual_embed_dim: its width.
+        visual_embed_type: the model: a name of timm's, ``CLIP:ViT-B/16``, or ``none``; visual_embed_dim: its width.
         visual_embed_pos: where it stands; ``after_dgcnn1`` (between codebook and ``dgcnn_2``).
-        visual_embed_pretrained: ``true``, ``false``, ``auto`` or a file; see ``foundation.build_vit``.
-        visual_embed_kwargs: passed to timm's ``create_model``.
+        visual_embed_pretrained: ``true``, ``false``, ``auto`` or a file; see ``foundation.weights``.
+        visual_embed_kwargs: passed to the builder of the model: timm's ``create_model``.
         freeze_visual_embed: its blocks are not trained and stay in evaluation mode.
         num_prompt_token: prompts a block; use_deep_prompt: own prompts for every block, not the first alone.
     """
+
+    build_foundation = staticmethod(build_vision)
 
     def __init__(self, *, visual_embed_type, visual_embed_dim, visual_embed_pos="after_dgcnn1",
                  visual_embed_pretrained=True, visual_embed_kwargs=None, freeze_visual_embed=True,
@@ -28,19 +30,21 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
         super().__init__(tokens_dims=tokens_dims, **dvae)
         if visual_embed_pos != "after_dgcnn1":
             raise ConfigError(f"model.visual_embed_pos '{visual_embed_pos}' is not known; give 'after_dgcnn1'")
-        blocks, norm = build_vit(visual_embed_type, visual_embed_pretrained, visual_embed_kwargs or {})
-        width = norm.weight.shape[0]
-        if width != visual_embed_dim:
-            raise ConfigError(f"model.visual_embed_dim is {visual_embed_dim}, but '{visual_embed_type}' is {width} "
-                              f"wide")
-        self.frozen = freeze_visual_embed
         self.num_prompt_token, self.use_deep_prompt = num_prompt_token, use_deep_prompt
-        self.visual_embed = nn.Sequential(blocks, norm).requires_grad_(not freeze_visual_embed)
-        self.proj_pre = nn.Linear(tokens_dims, width)
-        self.visual_pos_embed = position_mlp(width)
-        self.proj_post = nn.Linear(width, tokens_dims)
+        self.frozen, self.visual_embed = freeze_visual_embed, None
+        if str(visual_embed_type).lower() == "none":
+            return
+        foundation = self.build_foundation(visual_embed_type, visual_embed_pretrained, visual_embed_kwargs or {})
+        if foundation.width != visual_embed_dim:
+            raise ConfigError(f"model.visual_embed_dim is {visual_embed_dim}, but '{visual_embed_type}' is "
+                              f"{foundation.width} wide")
+        foundation.check(self.num_group + num_prompt_token, visual_embed_type)
+        self.visual_embed = foundation.requires_grad_(not freeze_visual_embed)
+        self.proj_pre = nn.Linear(tokens_dims, foundation.width)
+        self.visual_pos_embed = position_mlp(foundation.width)
+        self.proj_post = nn.Linear(foundation.width, tokens_dims)
         if num_prompt_token:
-            self.add_prompts(len(blocks), width)
+            self.add_prompts(foundation.depth, foundation.width)
 
     def add_prompts(self, depth, width):
         """Make the prompts of the first block and, where they are deep, of every later one."""
@@ -53,40 +57,51 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
         self.prompts = Prompts()
 
     def train(self, mode=True):
-        """Switch the mode; a frozen Transformer stays in evaluation mode."""
+        """Switch the mode; a frozen foundation model stays in evaluation mode."""
         super().train(mode)
-        if self.frozen:
+        if self.frozen and self.visual_embed is not None:
             self.visual_embed.eval()
         return self
 
     def transform(self, tokens, center):
-        """Pass tokens (B, G, C) through the Transformer, their centres' position added before every block."""
-        blocks, norm = self.visual_embed
-        x, pos = self.proj_pre(tokens), self.visual_pos_embed(center)  # B G D
+        """Pass tokens (B, G, C) through the blocks, their centres' position added before each of them."""
+        if self.visual_embed is None:
+            return tokens
+        x, pos = self.visual_embed.start(self.proj_pre(tokens)), self.visual_pos_embed(center)  # B G D
         if not self.num_prompt_token:
-            for block in blocks:
-                x = block(x + pos)
+            for index in range(self.visual_embed.depth):
+                x = self.visual_embed.block(index, x + pos)
         elif self.use_deep_prompt:
-            x = self.deep(blocks, x, pos)
+            x = self.deep(x, pos)
         else:
-            x = self.shallow(blocks, x, pos)
-        return self.proj_post(norm(x))
+            x = self.shallow(x, pos)
+        return self.proj_post(self.visual_embed.end(x))
 
-    def deep(self, blocks, x, pos):
+    def deep(self, x, pos):
         """Every block has prompts of its own; what it makes of them is dropped."""
         tokens = torch.cat([self.visual_prompt_token, self.deep_prompt_tokens])  # depth P D
         positions = torch.cat([self.visual_prompt_pos, self.deep_prompt_pos])
-        for index, block in enumerate(blocks):
+        for index in range(self.visual_embed.depth):
             prompts = self.prompts(tokens[index:index + 1], positions[index:index + 1], len(x))  # B or 1, P D
-            x = prompted_block(block, x + pos, prompts)
+            x = self.visual_embed.block(index, x + pos, prompts)
         return x
 
-    def shallow(self, blocks, x, pos):
+    def shallow(self, x, pos):
         """The first block's prompts run through all blocks; their positions stay."""
         batch, number = len(x), self.num_prompt_token
         prompts = self.prompts(self.visual_prompt_token, torch.zeros_like(self.visual_prompt_pos), batch)
         x = torch.cat([prompts.expand(batch, -1, -1), x], 1)  # B P+G D
         pos = torch.cat([self.visual_prompt_pos.expand(batch, -1, -1), pos], 1)
-        for block in blocks:
-            x = block(x + pos)
+        for index in range(self.visual_embed.depth):
+            x = self.visual_embed.block(index, x + pos)
         return x[:, number:]
+
+
+@MODELS.register
+class ACTPromptedDiscreteVAEwithBERT(ACTPromptedDiscreteVAEwithVIT):
+    """The same with a language model: ``visual_embed_type`` is a name on the Hugging Face hub or a local folder.
+
+    ``visual_embed_kwargs`` are arguments of ``BertConfig``, for random weights.
+    """
+
+    build_foundation = staticmethod(build_language)

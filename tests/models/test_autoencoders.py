@@ -6,7 +6,8 @@ import torch
 from safetensors.torch import save_file
 
 from models import build_model_from_cfg
-from models.foundation import build_vit, prompted_block
+from models.foundation import build_vision
+from models.foundation.vision import prompted_block
 from models.losses import code_kl, reconstruction_loss
 from utils.errors import CheckpointError, ConfigError
 
@@ -112,7 +113,7 @@ def test_a_weight_file_is_loaded(tmp_path, suffix):
     vit = timm.create_model("vit_tiny_patch16_224", **TINY)
     path = tmp_path / f"vit.{suffix}"
     save_file(vit.state_dict(), path) if suffix == "safetensors" else torch.save(vit.state_dict(), path)
-    blocks, norm = build_vit("vit_tiny_patch16_224", str(path), TINY)
+    blocks, norm = build_vision("vit_tiny_patch16_224", str(path), TINY)
     assert torch.equal(blocks[2].attn.qkv.weight, vit.blocks[2].attn.qkv.weight)
     assert torch.equal(norm.bias, vit.norm.bias)
 
@@ -122,13 +123,13 @@ def test_a_weight_file_of_another_transformer_is_refused(tmp_path, kwargs):
     path = tmp_path / "vit.safetensors"
     save_file(timm.create_model("vit_tiny_patch16_224", **TINY).state_dict(), path)
     with pytest.raises(CheckpointError, match=r"vit.safetensors does not hold the Transformer .* match, "):
-        build_vit("vit_tiny_patch16_224", str(path), kwargs)
+        build_vision("vit_tiny_patch16_224", str(path), kwargs)
 
 
 @pytest.fixture
 def unreachable(monkeypatch):
-    monkeypatch.setattr("models.foundation._cached", lambda timm, name: False)
-    monkeypatch.setattr("models.foundation._hub_answers", lambda: False)
+    monkeypatch.setattr("models.foundation.weights._cached", lambda timm, name: False)
+    monkeypatch.setattr("models.foundation.weights.hub_answers", lambda: False)
 
 
 @pytest.mark.usefixtures("unreachable")

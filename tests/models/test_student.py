@@ -3,7 +3,8 @@ import warnings
 import pytest
 import torch
 
-from models import build_model_from_cfg, foundation
+from models import build_model_from_cfg
+from models.foundation import weights as foundation
 from utils import checkpoint
 from utils.errors import CheckpointError, ConfigError
 

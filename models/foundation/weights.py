@@ -1,11 +1,7 @@
-"""Foundation Transformers: where their weights come from, and how they run between prompts."""
+"""Foundation models of timm: building them, and where their weights come from."""
 import threading
 import urllib.request
 import warnings
-
-import torch
-import torch.nn.functional as F
-from torch import nn
 
 from utils.checkpoint import read_weights
 from utils.errors import CheckpointError, ConfigError
@@ -13,15 +9,16 @@ from utils.errors import CheckpointError, ConfigError
 PROBE_SECONDS = 8
 
 
-def build_vit(name, pretrained, kwargs):
-    """Return ``(blocks, norm)`` of the timm vision Transformer ``name``.
+def create_pretrained(name, pretrained, kwargs, parts):
+    """Return the timm model ``name`` with the weights that ``pretrained`` asks for.
 
     Args:
-        name: a timm model name.
+        name: a timm model name, old ones included.
         pretrained: ``True`` downloads the weights through timm; ``False`` leaves them random; ``auto`` downloads
             where it can and otherwise warns and leaves them random; any other text is the path of a ``.safetensors``
-            or ``.pth`` file, which must hold every weight of the blocks and the norm.
+            or ``.pth`` file, which must hold every weight of ``parts``.
         kwargs: further arguments of timm's ``create_model``.
+        parts: prefixes of the weights that are used.
 
     Raises ConfigError for an unknown name or arguments, or where the weights cannot be downloaded; CheckpointError
     for a file that is damaged or belongs to another model.
@@ -31,19 +28,18 @@ def build_vit(name, pretrained, kwargs):
     if not timm.is_model(name):
         raise ConfigError(f"model.visual_embed_type '{name}' is not a model of timm {timm.__version__}")
     if pretrained in (True, "auto"):
-        vit = _download(timm, name, kwargs, required=pretrained is True)
-    else:
-        vit = _create(timm, name, kwargs)
-    if not hasattr(vit, "blocks") or not hasattr(vit, "norm"):
-        raise ConfigError(f"model.visual_embed_type '{name}' is not a vision Transformer of blocks and a norm")
-    if pretrained not in (True, False, "auto"):
-        _load_file(vit, pretrained)
-    return vit.blocks, vit.norm
+        return _download(timm, name, kwargs, required=pretrained is True)
+    model = _create(timm, name, kwargs)
+    if pretrained is not False:
+        load_file(model, pretrained, parts)
+    return model
 
 
 def _create(timm, name, kwargs, pretrained=False):
     try:
-        return timm.create_model(name, pretrained=pretrained, num_classes=0, **kwargs)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Mapping deprecated model name")  # published configs hold old names
+            return timm.create_model(name, pretrained=pretrained, num_classes=0, **kwargs)
     except (TypeError, AssertionError) as error:
         raise ConfigError(f"timm cannot build '{name}' with model.visual_embed_kwargs {dict(kwargs)}: "
                           f"{error}") from error
@@ -52,7 +48,7 @@ def _create(timm, name, kwargs, pretrained=False):
 def _download(timm, name, kwargs, required):
     """Return the pretrained model from timm's cache or the model hub, or say in one line why it can't be had."""
     reason = "the model hub cannot be reached"
-    if _cached(timm, name) or _hub_answers():
+    if _cached(timm, name) or hub_answers():
         try:
             return _create(timm, name, kwargs, pretrained=True)
         except (OSError, RuntimeError) as error:
@@ -65,13 +61,14 @@ def _download(timm, name, kwargs, required):
 
 
 def _cached(timm, name):
+    """Whether timm has downloaded the weights before."""
     from huggingface_hub import try_to_load_from_cache
 
     repository = timm.get_pretrained_cfg(name).hf_hub_id
     return bool(repository) and isinstance(try_to_load_from_cache(repository, "model.safetensors"), str)
 
 
-def _hub_answers():
+def hub_answers():
     """Whether the model hub answers within a few seconds; name look-ups can hang, so it is asked in a thread."""
     from huggingface_hub.constants import ENDPOINT
 
@@ -91,10 +88,12 @@ def _hub_answers():
     return bool(answers)
 
 
-def _load_file(vit, path):
-    """Load the blocks and the norm of ``vit`` from a file; none of their weights may be missing or left over."""
-    parts = ("blocks.", "norm.")
-    wanted = {key: value for key, value in vit.state_dict().items() if key.startswith(parts)}
+def load_file(model, path, parts):
+    """Load the weights of ``model`` that begin with one of ``parts``; none of them may be missing or left over.
+
+    Raises CheckpointError with the counts.
+    """
+    wanted = {key: value for key, value in model.state_dict().items() if key.startswith(parts)}
     given = {key: value for key, value in read_weights(path).items() if key.startswith(parts)}
     fitting = {key: value for key, value in given.items() if key in wanted and value.shape == wanted[key].shape}
     if len(fitting) != len(wanted) or len(fitting) != len(given):
@@ -102,47 +101,4 @@ def _load_file(vit, path):
             f"{path} does not hold the Transformer that model.visual_embed_type and visual_embed_kwargs describe: of "
             f"its {len(wanted)} weights {len(fitting)} match, {len(wanted.keys() - given.keys())} are missing, "
             f"{len(given.keys() - wanted.keys())} are unexpected, the others differ in shape")
-    vit.load_state_dict(fitting, strict=False)
-
-
-class Prompts(nn.Module):
-    """Dropout of the prompts of one block: on the tokens, not on their positions."""
-
-    def __init__(self, rate=0.1):
-        super().__init__()
-        self.dropout = nn.Dropout(rate)
-
-    def forward(self, tokens, pos, batch):
-        """``tokens`` and ``pos`` (1, P, C) → (B, P, C) in training, where each cloud drops its own; else (1, P, C)."""
-        if self.training:
-            tokens = self.dropout(tokens.expand(batch, -1, -1))
-        return tokens + pos
-
-
-def prompted_block(block, x, prompts):
-    """Run a timm block on ``x`` (B, N, C) with ``prompts`` (B or 1, P, C) beside it; return (B, N, C).
-
-    The block's outputs at the prompts are not wanted, so prompts take part as keys and values only: no query, no
-    projection and no MLP is computed for them. The result is that of the block on the concatenated sequence.
-    """
-    attention = block.attn
-    x = x + _scaled(block, "1", _attend(attention, block.norm1(x), block.norm1(prompts)))
-    return x + _scaled(block, "2", block.mlp(block.norm2(x)))
-
-
-def _scaled(block, number, branch):
-    """Apply what a timm block does to a residual branch: layer scale and drop path."""
-    return getattr(block, f"drop_path{number}")(getattr(block, f"ls{number}")(branch))
-
-
-def _attend(attention, x, prompts):
-    width = x.shape[-1]
-    heads = attention.num_heads
-    weight, bias = attention.qkv.weight, attention.qkv.bias
-    q, own = F.linear(x, weight, bias).split([width, 2 * width], dim=-1)
-    other = F.linear(prompts, weight[width:], None if bias is None else bias[width:])  # B or 1, P 2C
-    keys_values = torch.cat([other.expand(x.shape[0], -1, -1), own], dim=1)  # B P+N 2C
-    k, v = keys_values.unflatten(-1, (2, heads, -1)).permute(2, 0, 3, 1, 4)  # B H P+N C/H
-    q = q.unflatten(-1, (heads, -1)).transpose(1, 2)  # B H N C/H
-    x = F.scaled_dot_product_attention(attention.q_norm(q), attention.k_norm(k), v)
-    return attention.proj(attention.norm(x.transpose(1, 2).flatten(2)))
+    model.load_state_dict(fitting, strict=False)
