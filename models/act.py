@@ -22,15 +22,11 @@ class MaskTransformer(PointEncoder):
     def __init__(self, *, num_tokens, embed_dim, encoder_dims, depth, num_heads, drop_path_rate, cls_dim):
         super().__init__(embed_dim=embed_dim, encoder_dims=encoder_dims, depth=depth, num_heads=num_heads,
                          drop_path_rate=drop_path_rate)
-        self.reduce_dim = nn.Linear(encoder_dims, embed_dim) if encoder_dims != embed_dim else nn.Identity()
         self.lm_head = nn.Linear(embed_dim, num_tokens)
         self.cls_head = nn.Sequential(nn.Linear(embed_dim, cls_dim), nn.GELU(), nn.Linear(cls_dim, cls_dim))
         self.apply(init_truncated_normal)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.cls_pos, std=0.02)
-
-    def tokens(self, neighborhood):
-        return self.reduce_dim(self.encoder(neighborhood))
 
 
 @MODELS.register
@@ -38,12 +34,13 @@ class ACT_PointDistillation(nn.Module):
     """Masked distillation (ACT, section 4.2).
 
     Keys:
-        loss: ``cosine``, ``l2`` or ``smoothl1``.
+        loss: ``cosine``, ``l2``, ``smoothl1``, ``ntxent`` or ``barlowtwins``.
         transformer_config: the student; see ``student_keys``.
         dvae_config: the keys of the teacher, an ACTPromptedDiscreteVAEwithVIT unless ``NAME`` says otherwise;
             ``ckpt``, a stage-I checkpoint, without which the teacher is untrained; ``teacher_codes`` (``gumbel``
             samples the codes as published, ``argmax``); ``teacher_mode`` (``eval``; ``train`` keeps batch statistics
-            and dropout on, as the published code does).
+            and dropout on, as the published code does); ``teacher_target`` (``after_dgcnn2``, or ``before_dgcnn2``:
+            what the foundation model gives).
     """
 
     # a file may lack the teacher, which then stays what ``dvae_config.ckpt`` made it
@@ -56,6 +53,7 @@ class ACT_PointDistillation(nn.Module):
         student, self.masking = student_keys(**transformer_config)
         self.teacher_codes = _choice(dvae_config, "teacher_codes", ("gumbel", "argmax"))
         self.teacher_mode = _choice(dvae_config, "teacher_mode", ("eval", "train"))
+        self.after_dgcnn2 = _choice(dvae_config, "teacher_target", ("after_dgcnn2", "before_dgcnn2")) == "after_dgcnn2"
         self.dvae_tokenizer = build_teacher(dvae_config)
         teacher = self.dvae_tokenizer
         self.group_size, self.num_group = teacher.group_size, teacher.num_group
@@ -64,7 +62,7 @@ class ACT_PointDistillation(nn.Module):
         if transformer_config.get("encoder_dims", dvae_config["encoder_dims"]) != dvae_config["encoder_dims"]:
             warnings.warn(f"model.transformer_config.encoder_dims is not used: the student's patch encoder is as wide "
                           f"as the teacher's ({dvae_config['encoder_dims']})", stacklevel=2)
-        target = dvae_config["decoder_dims"]
+        target = dvae_config["decoder_dims" if self.after_dgcnn2 else "tokens_dims"]
         self.ACT_encoder = MaskTransformer(num_tokens=teacher.num_tokens, encoder_dims=dvae_config["encoder_dims"],
                                            **student)
         self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, width), std=0.02))
@@ -96,7 +94,8 @@ class ACT_PointDistillation(nn.Module):
         if mask is None:
             mask = make_mask(self.masking["mask_type"], center, self.masking["mask_ratio"])
         with torch.no_grad():
-            target = self.dvae_tokenizer.teacher_features(neighborhood, center, self.teacher_codes)  # B G C
+            target = self.dvae_tokenizer.teacher_features(
+                neighborhood, center, self.teacher_codes, self.after_dgcnn2)  # B G C
         order = mask.int().argsort(dim=1, stable=True)  # B G, visible patches first
         count = int((~mask[0]).sum())
         target, center = gather(target, order), gather(center, order)
@@ -159,8 +158,8 @@ def build_teacher(config):
     """Build the frozen stage-I autoencoder of ``dvae_config`` and load its checkpoint."""
     keys = {"NAME": "ACTPromptedDiscreteVAEwithVIT", **config}
     path = keys.pop("ckpt", None)
-    keys.pop("teacher_codes", None)
-    keys.pop("teacher_mode", None)
+    for key in ("teacher_codes", "teacher_mode", "teacher_target"):
+        keys.pop(key, None)
     if path and "visual_embed_type" in keys:  # the checkpoint holds the foundation Transformer too
         keys["visual_embed_pretrained"] = False
     teacher = build_model_from_cfg(keys, "model.dvae_config")
@@ -185,7 +184,8 @@ def build_projection(kind, width, target):
     if kind not in heads:
         raise ConfigError(f"model.transformer_config.proj '{kind}' is not one of {', '.join(heads)}")
     if kind == "none" and width != target:
-        raise ConfigError(f"model.transformer_config.proj 'none' needs embed_dim ({width}) = decoder_dims ({target})")
+        raise ConfigError(f"model.transformer_config.proj 'none' needs embed_dim ({width}) to be the target's width "
+                          f"({target})")
     return heads[kind]()
 
 

@@ -28,7 +28,7 @@ class PointTransformer(PointEncoder):
     # a pretrained student lacks a head; its own parts that classification does not use may be left over
     optional_weights = ("cls_head_finetune.", "side_")
     unused_weights = ("dvae_tokenizer.", "ACT_decoder.", "decoder_pos_embed.", "decoder_cls_pos", "mask_token",
-                      "proj_head.", "lm_head.", "cls_head.")
+                      "proj_head.", "lm_head.", "cls_head.", "transformer_k.", "queue")
     weight_prefixes = ("ACT_encoder.", "transformer_q.")
 
     def __init__(self, *, embed_dim=384, depth=12, num_heads=6, drop_path_rate=0.1, encoder_dims=384, cls_dim,
@@ -37,15 +37,13 @@ class PointTransformer(PointEncoder):
             raise ConfigError(f"model.transfer_type '{transfer_type}' is not one of {', '.join(TRAINED)}")
         if head_only and transfer_type not in ("linear", "mlp-3"):
             raise ConfigError(f"model.head_only is for transfer_type linear and mlp-3, not '{transfer_type}'")
-        if encoder_dims != embed_dim:
-            raise ConfigError(f"model.encoder_dims ({encoder_dims}) must equal model.embed_dim ({embed_dim})")
         super().__init__(embed_dim=embed_dim, encoder_dims=encoder_dims, depth=depth, num_heads=num_heads,
                          drop_path_rate=drop_path_rate)
         self.group_size, self.num_group, self.transfer_type = group_size, num_group, transfer_type
         self.head_only = head_only
         self.cls_head_finetune = build_head(2 * embed_dim, cls_dim, transfer_type)
         if transfer_type == "side":
-            self.side_encoder = PatchEncoder(encoder_dims)
+            self.side_encoder = PatchEncoder(embed_dim)
             self.side_alpha = nn.Parameter(torch.zeros(()))
         self.apply(init_truncated_normal)
         nn.init.trunc_normal_(self.cls_token, std=0.02)

@@ -63,6 +63,14 @@ class DiscreteVAE(nn.Module):
         """Return the codebook's rows mixed by a Gumbel-softmax sample: (B, G, V) → (B, G, C)."""
         return F.gumbel_softmax(logits.float(), tau=temperature, dim=-1).to(self.codebook.dtype) @ self.codebook
 
+    def codes(self, neighborhood, center):
+        """Return the most likely code (B, G) of each patch."""
+        return self.code_logits(neighborhood, center_graph(center)).argmax(-1)
+
+    def perplexity(self, codes):
+        """Return the effective number of codes in use."""
+        return codebook_perplexity(codes, self.num_tokens)
+
     def transform(self, tokens, center):
         """Place of the foundation Transformer between the codebook and ``dgcnn_2``; here there is none."""
         return tokens

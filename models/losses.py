@@ -40,11 +40,35 @@ def smooth_l1_loss(prediction, target):
     return F.smooth_l1_loss(prediction.float(), target.float())
 
 
-DISTILLATION_LOSSES = {"cosine": cosine_loss, "l2": l2_loss, "smoothl1": smooth_l1_loss}
+def nt_xent_loss(prediction, target, temperature=0.1):
+    """NT-Xent (Chen et al. 2020): each token's own target must be told from all others of the batch by its cosine."""
+    prediction, target = (F.normalize(tokens.float().flatten(0, 1), dim=-1) for tokens in (prediction, target))
+    similarity = prediction @ target.T / temperature  # BN BN
+    return F.cross_entropy(similarity, torch.arange(len(similarity), device=similarity.device))
+
+
+def barlow_twins_loss(prediction, target, off_diagonal=0.005):
+    """Barlow Twins (Zbontar et al. 2021): channels standardised over all tokens, their cross-correlation the identity.
+
+    Divided by the number of channels, so that the loss does not grow with the width.
+    """
+    def standardise(tokens):
+        tokens = tokens.float().flatten(0, 1)  # BN C
+        return (tokens - tokens.mean(0)) / tokens.std(0).clamp_min(1e-6)
+
+    prediction, target = standardise(prediction), standardise(target)
+    correlation = prediction.T @ target / len(prediction)  # C C
+    on = (correlation.diagonal() - 1).square().sum()
+    off = correlation.square().sum() - correlation.diagonal().square().sum()
+    return (on + off_diagonal * off) / len(correlation)
+
+
+DISTILLATION_LOSSES = {"cosine": cosine_loss, "l2": l2_loss, "smoothl1": smooth_l1_loss, "ntxent": nt_xent_loss,
+                       "barlowtwins": barlow_twins_loss}
 
 
 def distillation_loss(name):
-    """Return the loss called ``name`` in the config: ``cosine``, ``l2`` or ``smoothl1``."""
+    """Return the loss called ``name`` in the config, one of ``DISTILLATION_LOSSES``."""
     if name not in DISTILLATION_LOSSES:
         raise ConfigError(f"loss '{name}' is not one of {', '.join(DISTILLATION_LOSSES)}")
     return DISTILLATION_LOSSES[name]

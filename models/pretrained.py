@@ -4,7 +4,8 @@ from utils.checkpoint import load_model, read, weights_in
 from utils.config import load_config
 from utils.errors import CheckpointError, ConfigError
 
-# the keys of a student in a stage-II config that a PointTransformer has too
+PRETRAINING = ("ACT_PointDistillation", "ACT_PointBERT")
+# the keys of a student in a config of these that a PointTransformer has too
 SHARED_KEYS = ("embed_dim", "depth", "num_heads", "drop_path_rate")
 
 
@@ -35,10 +36,10 @@ def build_pretrained(section, content=None, path=None):
     attributes ``load_report``; ``classes``, their number; ``class_names``, where the file tells them, or None; and
     ``trained_head``, whether the file has a head. It is in evaluation mode.
     """
-    if section.get("NAME") not in ("PointTransformer", "ACT_PointDistillation"):
-        raise ConfigError(f"{path or 'the config'} is of the model {section.get('NAME')}; a PointTransformer or an "
-                          f"ACT_PointDistillation is needed")
-    if section["NAME"] == "ACT_PointDistillation":
+    if section.get("NAME") not in ("PointTransformer", *PRETRAINING):
+        raise ConfigError(f"{path or 'the config'} is of the model {section.get('NAME')}; a PointTransformer or one of "
+                          f"{', '.join(PRETRAINING)} is needed")
+    if section["NAME"] in PRETRAINING:
         section = student_section(section)
     weights = {} if content is None else weights_in(content, path)
     head = [value for key, value in weights.items() if "cls_head_finetune." in key and key.endswith(".bias")]

@@ -28,7 +28,8 @@ class PointSegmenter(nn.Module):
     # a pretrained student lacks what follows the encoder; its own further parts may be left over
     optional_weights = ("label_conv_cls.", "propagation_0_cls.", "convs", "bns")
     unused_weights = ("dvae_tokenizer.", "ACT_decoder.", "decoder_pos_embed.", "decoder_cls_pos", "mask_token",
-                      "proj_head.", "lm_head.", "cls_head.", "cls_token", "cls_pos", "cls_head_finetune.")
+                      "proj_head.", "lm_head.", "cls_head.", "cls_token", "cls_pos", "cls_head_finetune.",
+                      "transformer_k.", "queue")
     weight_prefixes = ("ACT_encoder.", "transformer_q.")
     # how Point-MAE's code, from which the published one descends, calls the same weights
     weight_names = {"label_conv.": "label_conv_cls.", "propagation_0.": "propagation_0_cls.", "convs1.": "convs1_cls.",

@@ -8,11 +8,15 @@ from models.transformer import TransformerEncoder
 
 
 class PointEncoder(nn.Module):
-    """Patches → tokens with a class token in front → Transformer → norm."""
+    """Patches → tokens with a class token in front → Transformer → norm.
+
+    Where the patch encoder is of another width, ``reduce_dim`` maps its tokens to that of the Transformer.
+    """
 
     def __init__(self, *, embed_dim, encoder_dims, depth, num_heads, drop_path_rate):
         super().__init__()
         self.encoder = PatchEncoder(encoder_dims)
+        self.reduce_dim = nn.Linear(encoder_dims, embed_dim) if encoder_dims != embed_dim else nn.Identity()
         self.cls_token = nn.Parameter(torch.empty(1, 1, embed_dim))
         self.cls_pos = nn.Parameter(torch.empty(1, 1, embed_dim))
         self.pos_embed = position_mlp(embed_dim)
@@ -21,7 +25,7 @@ class PointEncoder(nn.Module):
 
     def tokens(self, neighborhood):
         """Return the patch tokens (B, G, C) of patches (B, G, K, 3)."""
-        return self.encoder(neighborhood)
+        return self.reduce_dim(self.encoder(neighborhood))
 
     def encode(self, tokens, center, taps=()):
         """Return the normed class token and tokens (B, 1 + G, C), and the block outputs asked for by ``taps``."""

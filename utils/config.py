@@ -125,11 +125,16 @@ def _resolve(name, path):
 
 
 def _merge(base, own):
-    """Return ``base`` with the keys of ``own`` over it, section by section; another data set replaces the first."""
+    """Return ``base`` with the keys of ``own`` over it, section by section.
+
+    A section that names another class (``NAME``) than the first, or another data set, replaces it.
+    """
     merged = dict(base)
     for key, value in own.items():
-        both = isinstance(value, dict) and isinstance(merged.get(key), dict) and key != "_base_"
-        merged[key] = _merge(merged[key], value) if both else value
+        other = merged.get(key)
+        both = isinstance(value, dict) and isinstance(other, dict) and key != "_base_"
+        both = both and value.get("NAME") in (None, other.get("NAME"))
+        merged[key] = _merge(other, value) if both else value
     return merged
 
 

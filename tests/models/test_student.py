@@ -36,7 +36,8 @@ POINTS = torch.rand(3, 64, 3, generator=torch.Generator().manual_seed(1))
 @pytest.mark.parametrize("change", [
     {"loss": "cosine"}, {"loss": "l2"}, {"loss": "smoothl1"}, {"mask_type": "block"}, {"mask_ratio": 0.0},
     {"proj": "conv"}, {"cls_loss": True}, {"return_all_tokens": True}, {"dvae": {"teacher_codes": "argmax"}},
-    {"dvae": {"teacher_mode": "train"}},
+    {"dvae": {"teacher_mode": "train"}}, {"loss": "ntxent"}, {"loss": "barlowtwins"},
+    {"dvae": {"teacher_target": "before_dgcnn2"}}, {"decoder_depth": 3},
 ])
 def test_every_variant_trains_the_student_alone(change):
     model = distillation(**change).train()
@@ -89,7 +90,7 @@ def test_losses_by_hand():
 @pytest.mark.parametrize(("change", "message"), [
     ({"loss": "cos"}, "loss 'cos' is not one of cosine, l2, smoothl1"),
     ({"proj": "mlp"}, "proj 'mlp' is not one of linear, conv, none"),
-    ({"proj": "none"}, r"proj 'none' needs embed_dim \(24\) = decoder_dims \(20\)"),
+    ({"proj": "none"}, r"proj 'none' needs embed_dim \(24\) to be the target's width \(20\)"),
     ({"mask_ratio": 1.0}, "mask_ratio is 1.0; it must be at least 0 and below 1"),
     ({"replace_pob": 0.1}, "replace_pob must be 0"),
     ({"cls_loss": True, "register_shallow_hook": 3}, "register_shallow_hook is 3, but the student's blocks are 0 … 2"),

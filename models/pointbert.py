@@ -1,0 +1,185 @@
+"""Point-BERT's pretraining (Yu et al. 2022): the codes of masked patches are predicted."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.act import MaskTransformer, build_teacher
+from models.build import MODELS
+from models.point_embed import gather, group
+from utils.distributed import gather_batch
+from utils.errors import ConfigError
+from utils.registry import check_keys
+
+
+@MODELS.register
+class ACT_PointBERT(nn.Module):
+    """Masked discrete tokens, with MoCo's queue and cut-mix, after a frozen autoencoder as tokenizer.
+
+    Keys:
+        transformer_config: the student; see ``student_keys``.
+        dvae_config: the tokenizer, a DiscreteVAE unless ``NAME`` says otherwise, and its checkpoint ``ckpt``.
+        m, T, K: momentum of the key encoder, temperature and length of the queue, for ``moco_loss``.
+    """
+
+    optional_weights = ("dvae_tokenizer.",)
+
+    def __init__(self, *, m=0.999, T=0.07, K=16384, transformer_config, dvae_config):
+        super().__init__()
+        check_keys(student_keys, transformer_config, "model.transformer_config")
+        student, self.keys = student_keys(**transformer_config)
+        self.momentum, self.temperature, self.length = m, T, K
+        self.dvae_tokenizer = build_teacher({"NAME": "DiscreteVAE", **dvae_config})
+        self.group_size, self.num_group = self.dvae_tokenizer.group_size, self.dvae_tokenizer.num_group
+        student |= {"num_tokens": self.dvae_tokenizer.num_tokens, "encoder_dims": dvae_config["encoder_dims"]}
+        self.transformer_q = TokenTransformer(**student)
+        if self.keys["moco_loss"]:
+            self.transformer_k = TokenTransformer(**student).requires_grad_(False)
+            self.transformer_k.load_state_dict(self.transformer_q.state_dict())
+            self.register_buffer("queue", F.normalize(torch.randn(student["cls_dim"], K), dim=0))
+            self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
+
+    def train(self, mode=True):
+        """Switch the mode; the tokenizer stays in evaluation mode."""
+        super().train(mode)
+        self.dvae_tokenizer.eval()
+        return self
+
+    def forward(self, points):
+        """Predict the codes of masked patches of clouds (B, N, 3).
+
+        Returns a dict: ``loss``, the sum of the others; ``dvae_loss``, cross-entropy of the codes of masked patches;
+        ``cutmix_loss``, the same for clouds mixed of two; ``moco_loss``; ``acc``, the percentage of codes that are
+        right; ``perplexity`` of the codes.
+        """
+        neighborhood, center = group(points, self.num_group, self.group_size)
+        codes, perplexity = self.tokenize(neighborhood, center)  # B G
+        out = {"perplexity": perplexity}
+        cls, logits, hidden = self.transformer_q.predict(neighborhood, center, self.keys)
+        if self.keys["dvae_loss"]:
+            out["dvae_loss"] = code_loss(logits, codes, hidden)
+        key = self.next_key(neighborhood, center) if self.keys["moco_loss"] else None
+        if key is not None:
+            out["moco_loss"] = self.contrast(cls, key)
+        if self.keys["cutmix_loss"]:
+            out["cutmix_loss"] = self.mixed_loss(neighborhood, center, codes, key)
+        if key is not None and self.training:
+            self.enqueue(gather_batch(key))
+        accuracy = (logits.argmax(-1) == codes)[hidden].float().mean() * 100
+        return {"loss": sum(out[name] for name in LOSSES if name in out), "acc": accuracy, **out}
+
+    @torch.no_grad()
+    def tokenize(self, neighborhood, center):
+        """Return the most likely code (B, G) of every patch, and the perplexity of the codes."""
+        out = self.dvae_tokenizer.codes(neighborhood, center)
+        return out, self.dvae_tokenizer.perplexity(out)
+
+    def mixed_loss(self, neighborhood, center, codes, key):
+        """Return the loss of clouds of which a random share of patches is another's (CutMix, Yun et al. 2019)."""
+        share = torch.rand(len(codes), 1, device=codes.device)
+        own = torch.rand(codes.shape, device=codes.device) < share  # B G
+        mixed_codes = torch.where(own, codes, codes.flip(0))
+        mixed_center = torch.where(own[..., None], center, center.flip(0))
+        mixed = torch.where(own[..., None, None], neighborhood, neighborhood.flip(0))
+        cls, logits, hidden = self.transformer_q.predict(mixed, mixed_center, self.keys)
+        loss = code_loss(logits, mixed_codes, hidden)
+        if key is not None:
+            share = own.float().mean(1)  # B
+            losses = [self.contrast(cls, other, reduce=False) for other in (key, key.flip(0))]
+            loss = loss + (share * losses[0] + (1 - share) * losses[1]).mean()
+        return loss
+
+    @torch.no_grad()
+    def next_key(self, neighborhood, center):
+        """Move the key encoder towards the query encoder, in training, and return its normed class features (B, C)."""
+        if self.training:
+            for key, query in zip(self.transformer_k.parameters(), self.transformer_q.parameters(), strict=True):
+                key.lerp_(query, 1 - self.momentum)
+        return F.normalize(self.transformer_k.class_feature(neighborhood, center).float(), dim=-1)
+
+    def contrast(self, cls, key, reduce=True):
+        """Return the cross-entropy of telling a cloud's ``key`` (B, C) from those in the queue (He et al. 2020)."""
+        query = F.normalize(cls.float(), dim=-1)
+        positive = (query * key).sum(-1, keepdim=True)
+        logits = torch.cat([positive, query @ self.queue.clone()], 1) / self.temperature  # B 1+K
+        label = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        return F.cross_entropy(logits, label, reduction="mean" if reduce else "none")
+
+    @torch.no_grad()
+    def enqueue(self, keys):
+        """Put ``keys`` (B, C) into the queue in place of the oldest."""
+        place = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % self.length
+        self.queue[:, place] = keys.T
+        self.queue_ptr[0] = (self.queue_ptr[0] + len(keys)) % self.length
+
+    def forward_features(self, points):
+        """Return the student's features (B, 2C) of whole clouds (B, N, 3), for a probe."""
+        return self.transformer_q.features(*group(points, self.num_group, self.group_size))
+
+
+LOSSES = ("dvae_loss", "moco_loss", "cutmix_loss")
+
+
+class TokenTransformer(MaskTransformer):
+    """The student: masked patches keep their place, and a token of their own takes it."""
+
+    def __init__(self, **keys):
+        super().__init__(**keys)
+        self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.zeros(1, 1, keys["embed_dim"]), std=0.02))
+
+    def predict(self, neighborhood, center, keys):
+        """Return class features (B, C'), logits of the codes (B, G, V) and which patches count in the loss (B, G)."""
+        tokens = self.tokens(neighborhood)  # B G C
+        masked = block_mask_by_ratio(center, keys["mask_ratio"])  # B G
+        tokens = torch.where(masked[..., None], self.mask_token.to(tokens.dtype), tokens)
+        counted = masked
+        if keys["replace_pob"]:
+            replaced = (torch.rand(masked.shape, device=masked.device) < keys["replace_pob"]) & ~masked
+            strangers = tokens.flatten(0, 1)[torch.randperm(masked.numel(), device=masked.device)].view_as(tokens)
+            tokens, counted = torch.where(replaced[..., None], strangers, tokens), masked | replaced
+        x, _ = self.encode(tokens, center)
+        counted = torch.ones_like(counted) if keys["return_all_tokens"] else counted
+        return self.cls_head(x[:, 0]), self.lm_head(x[:, 1:]), counted
+
+    def class_feature(self, neighborhood, center):
+        """Return the class features (B, C') of whole clouds."""
+        return self.cls_head(self.encode(self.tokens(neighborhood), center)[0][:, 0])
+
+
+def block_mask_by_ratio(center, ratio):
+    """Mask the patches nearest to a random centre, a random share between the two of ``ratio`` in every cloud.
+
+    ``center`` (B, G, 3) → (B, G) bool, True where masked.
+    """
+    batch, groups, _ = center.shape
+    low, high = ratio
+    share = low + (high - low) * torch.rand(batch, 1, device=center.device)
+    seed = torch.randint(groups, (batch, 1), device=center.device)
+    distance = (center - gather(center, seed)).square().sum(-1)  # B G
+    return distance.argsort(1).argsort(1) < (share * groups).int()
+
+
+def code_loss(logits, codes, counted):
+    """Return the cross-entropy of ``logits`` (B, G, V) and ``codes`` (B, G) where ``counted`` (B, G), in float32."""
+    return F.cross_entropy(logits[counted].float(), codes[counted])
+
+
+def student_keys(*, mask_ratio=(0.25, 0.45), embed_dim=384, depth=12, drop_path_rate=0.1, cls_dim=512, replace_pob=0,
+                 num_heads=6, moco_loss=False, dvae_loss=True, cutmix_loss=True, return_all_tokens=False,
+                 encoder_dims=None):
+    """Split the keys of ``transformer_config`` into those of the encoder and those of masking and losses.
+
+    A block of between ``mask_ratio[0]`` and ``mask_ratio[1]`` of the patches is masked; ``replace_pob`` of the others
+    are replaced by patches of other clouds. ``return_all_tokens`` counts all patches in the loss. ``dvae_loss``,
+    ``cutmix_loss`` and ``moco_loss`` switch the losses. ``encoder_dims`` is not used, as in ACT_PointDistillation.
+    """
+    ratio = list(mask_ratio) if isinstance(mask_ratio, (list, tuple)) else [mask_ratio, mask_ratio]
+    if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1] < 1:
+        raise ConfigError(f"model.transformer_config.mask_ratio is {mask_ratio}; give the lowest and the highest share, "
+                          f"between 0 and 1")
+    if not (dvae_loss or cutmix_loss or moco_loss):
+        raise ConfigError("model.transformer_config: dvae_loss, cutmix_loss and moco_loss are all off")
+    encoder = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, "drop_path_rate": drop_path_rate,
+               "cls_dim": cls_dim}
+    keys = {"mask_ratio": ratio, "replace_pob": replace_pob, "moco_loss": moco_loss, "dvae_loss": dvae_loss,
+            "cutmix_loss": cutmix_loss, "return_all_tokens": return_all_tokens}
+    return encoder, keys
