@@ -3,11 +3,11 @@ from utils.command import run_command
 from utils.parser import autoencoder_arguments
 
 
-def main():
-    args = autoencoder_arguments()
+def main(argv=None):
+    args = autoencoder_arguments(argv)
     from tools import runner_autoencoder as runner
 
-    runner.run(args)
+    return runner.run(args)
 
 
 if __name__ == "__main__":

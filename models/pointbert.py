@@ -174,8 +174,8 @@ def student_keys(*, mask_ratio=(0.25, 0.45), embed_dim=384, depth=12, drop_path_
     """
     ratio = list(mask_ratio) if isinstance(mask_ratio, (list, tuple)) else [mask_ratio, mask_ratio]
     if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1] < 1:
-        raise ConfigError(f"model.transformer_config.mask_ratio is {mask_ratio}; give the lowest and the highest share, "
-                          f"between 0 and 1")
+        raise ConfigError(f"model.transformer_config.mask_ratio is {mask_ratio}; give the lowest and the highest "
+                          f"share, between 0 and 1")
     if not (dvae_loss or cutmix_loss or moco_loss):
         raise ConfigError("model.transformer_config: dvae_loss, cutmix_loss and moco_loss are all off")
     encoder = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, "drop_path_rate": drop_path_rate,

@@ -29,11 +29,18 @@ class PointEncoder(nn.Module):
 
     def encode(self, tokens, center, taps=()):
         """Return the normed class token and tokens (B, 1 + G, C), and the block outputs asked for by ``taps``."""
+        x, tapped = self.blocks(*self.with_class_token(tokens, center), taps)
+        return self.norm(x), tapped
+
+    def with_class_token(self, tokens, center):
+        """Return the class token in front of tokens (B, G, C), and the positions of all, both (B, 1 + G, C)."""
         batch = len(tokens)
         x = torch.cat([self.cls_token.expand(batch, -1, -1), tokens], 1)
-        pos = torch.cat([self.cls_pos.expand(batch, -1, -1), self.pos_embed(center)], 1)
-        x, tapped = self.blocks(x, pos, taps)
-        return self.norm(x), tapped
+        return x, torch.cat([self.cls_pos.expand(batch, -1, -1), self.pos_embed(center)], 1)
+
+    def class_attention(self, neighborhood, center):
+        """Return the attention (B, G) of the class token to each patch in the last block, averaged over heads."""
+        return self.blocks.class_attention(*self.with_class_token(self.tokens(neighborhood), center))[:, 1:]
 
     def features(self, neighborhood, center):
         """Return the class token ‖ the maximum over the tokens (B, 2C), nothing masked."""

@@ -3,6 +3,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.layers import DropPath
+from utils.errors import ConfigError
 
 
 class Attention(nn.Module):
@@ -10,16 +11,28 @@ class Attention(nn.Module):
 
     def __init__(self, width, num_heads, qkv_bias=False):
         super().__init__()
+        if width % num_heads:
+            raise ConfigError(f"tokens of width {width} cannot be shared out among {num_heads} heads: change embed_dim "
+                              f"or num_heads")
         self.num_heads = num_heads
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
     def forward(self, x):
-        batch, length, width = x.shape
-        qkv = self.qkv(x).view(batch, length, 3, self.num_heads, -1)
-        q, k, v = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # B H N C/H
+        q, k, v = self.queries_keys_values(x)
         x = F.scaled_dot_product_attention(q, k, v)
-        return self.proj(x.transpose(1, 2).reshape(batch, length, width))
+        return self.proj(x.transpose(1, 2).flatten(2))
+
+    def queries_keys_values(self, x):
+        """Return three tensors (B, H, N, C / H)."""
+        batch, length, _ = x.shape
+        return self.qkv(x).view(batch, length, 3, self.num_heads, -1).permute(2, 0, 3, 1, 4).unbind(0)
+
+    def of_first_token(self, x):
+        """Return how much the first token attends to each token (B, N), averaged over heads; it adds up to 1."""
+        q, k, _ = self.queries_keys_values(x)
+        score = q[:, :, :1] @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # B H 1 N
+        return score.softmax(-1).mean(1).squeeze(1)
 
 
 class Mlp(nn.Module):
@@ -71,6 +84,14 @@ class TransformerEncoder(nn.Module):
             if index in taps:
                 tapped[index] = x
         return x, tapped
+
+
+    def class_attention(self, x, pos):
+        """Return how much the class token, which stands first, attends to each token (B, N) in the last block."""
+        for block in self.blocks[:-1]:
+            x = block(x + pos)
+        last = self.blocks[-1]
+        return last.attn.of_first_token(last.norm1(x + pos))
 
 
 class TransformerDecoder(nn.Module):

@@ -44,9 +44,10 @@ class Pretraining:
 
 
 def run(args):
-    """Pre-train a student as ``args`` say."""
+    """Pre-train a student as ``args`` say; returns the trainer's Progress."""
     experiment = open_experiment(args)
     task = Pretraining(experiment)
     summarize(experiment, task.model, {split: data for split, data in task.datasets.items() if data is not None})
-    trainer.fit(experiment, task)
+    progress = trainer.fit(experiment, task)
     experiment.close()
+    return progress

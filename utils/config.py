@@ -84,9 +84,9 @@ def apply_few_shot(config, args):
         section["others"] = {**section.get("others", {}), **given}
 
 
-def _read(path, ancestors=()):
-    if path in ancestors:
-        raise ConfigError(f"{path}: _base_ leads back to the file itself")
+def read_yaml(path):
+    """Return the keys in the file ``path`` as they stand; ConfigError names the file and what is wrong."""
+    path = pathlib.Path(path)
     try:
         config = yaml.load(path.read_text(), Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
@@ -97,7 +97,13 @@ def _read(path, ancestors=()):
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
         raise ConfigError(f"{path} holds no keys")
-    config = _include(config, path, (*ancestors, path))
+    return config
+
+
+def _read(path, ancestors=()):
+    if path in ancestors:
+        raise ConfigError(f"{path}: _base_ leads back to the file itself")
+    config = _include(read_yaml(path), path, (*ancestors, path))
     base = config.pop("_base_", None)
     if isinstance(base, str):
         config = _merge(_read(_resolve(base, path), (*ancestors, path)), config)

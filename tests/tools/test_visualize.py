@@ -1,0 +1,103 @@
+"""Every picture, from checkpoints of the tiny models."""
+import re
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+import torch
+
+from models import build_model_from_cfg
+from models.point_embed import group
+from tools import visualize
+from utils.command import run_command
+
+
+@pytest.fixture
+def draw(command, monkeypatch, capsys):
+    def draw(picture, *argv, status=0):
+        monkeypatch.setattr(sys, "argv", ["visualize", picture, "--output", str(command.folder / "p.png"), "--device",
+                                          "cpu", *map(str, argv)])
+        got = 0
+        try:
+            run_command(visualize.main)
+        except SystemExit as stop:
+            got = stop.code
+        out = capsys.readouterr()
+        assert got == status, out.err
+        return out
+
+    return draw
+
+
+def picture(command):
+    image = matplotlib.image.imread(command.folder / "p.png")
+    assert image.std() > 0.02
+    return image
+
+
+def config(command, name):
+    return command.folder / "cfgs" / f"{name}.yaml"
+
+
+def test_autoencoders_side_by_side_and_their_codes(command, draw):
+    paths = []
+    for name in ("one", "two"):
+        command("autoencoder", "--exp_name", name, "--set", "max_epoch=0")
+        paths.append(command.experiment("autoencoder", name) / "ckpt-last.pth")
+    page = command.folder / "p.html"
+    flags = ("--config", config(command, "autoencoder"), "--ckpts", *paths)
+    draw("reconstructions", *flags, "--number", 2, "--html", page)
+    height, width = picture(command).shape[:2]
+    assert (height, width) == (2 * 660, 3 * 660)  # two objects; input, one, two; 2.2 inches at 300 dots
+    assert "one" in page.read_text()
+    out = draw("codes", *flags, "--number", 10).out
+    used = re.findall(r"(one|two): (\d+) of 16 codes in use, perplexity ([\d.]+)", out)
+    assert [name for name, _, _ in used] == ["one", "two"]
+    assert all(1 <= float(perplexity) <= int(count) for _, count, perplexity in used)
+    picture(command)
+
+
+def test_features_before_and_after_and_attention(command, draw):
+    command("finetune", "--scratch_model", "--set", "max_epoch=0")
+    tuned = command.experiment("finetune") / "ckpt-last.pth"
+    page = command.folder / "p.html"
+    flags = ("--config", config(command, "finetune"), "--ckpts", "none", tuned, "--names", "before", "after")
+    draw("features", *flags, "--number", 20, "--html", page)
+    picture(command)
+    assert "airplane" in page.read_text()
+    draw("attention", *flags, "--number", 2)
+    assert picture(command).shape[:2] == (2 * 660, 2 * 660)
+
+
+def test_attention_is_that_of_the_class_token():
+    torch.manual_seed(0)
+    model = build_model_from_cfg({"NAME": "PointTransformer", "embed_dim": 24, "depth": 2, "num_heads": 3,
+                                  "encoder_dims": 24, "cls_dim": 5, "group_size": 8, "num_group": 8}).eval()
+    neighborhood, center = group(torch.rand(2, 64, 3), 8, 8)
+    with torch.no_grad():
+        attention = model.class_attention(neighborhood, center)
+        seen = []
+        attend = torch.nn.functional.scaled_dot_product_attention
+
+        def record(q, k, v):
+            seen.append((q @ k.transpose(-1, -2) / np.sqrt(8)).softmax(-1))
+            return attend(q, k, v)
+
+        torch.nn.functional.scaled_dot_product_attention = record
+        try:
+            model.features(neighborhood, center)
+        finally:
+            torch.nn.functional.scaled_dot_product_attention = attend
+    torch.testing.assert_close(attention, seen[-1].mean(1)[:, 0, 1:])
+    assert (attention.sum(1) < 1).all()
+
+
+def test_mistakes(command, draw, monkeypatch):
+    command("finetune", "--scratch_model", "--set", "max_epoch=0")
+    tuned = command.experiment("finetune") / "ckpt-last.pth"
+    flags = ("--config", config(command, "finetune"), "--ckpts")
+    assert "there are 2 --ckpts" in draw("features", *flags, tuned, tuned, status=2).err
+    monkeypatch.setitem(sys.modules, "plotly", None)
+    assert "pip install plotly" in draw("attention", *flags, tuned, "--html", "p.html", status=2).err
+    assert "is damaged or not a checkpoint" in draw("codes", *flags, config(command, "finetune"), status=2).err

@@ -1,0 +1,134 @@
+"""Run a grid of config values and seeds and write one table: ``python tools/sweep.py SWEEP.yaml``.
+
+A sweep file::
+
+    command: main.py                    # or main_autoencoder.py
+    config: cfgs/demo/pretrain.yaml
+    flags: [--val_freq, 4]              # further options of the command
+    grid:                               # every combination is run
+      model.transformer_config.mask_ratio: [0.6, 0.8]
+      model.loss: [cosine, smoothl1]
+    seeds: [0, 1, 2]
+    metrics: [SVM]                      # columns of the table, at the end of the runs
+
+Each run is an experiment of its own. One that has ended is not run again, one that was interrupted goes on from its
+last checkpoint; a run that fails is named, and the others go on. ``table.md`` and ``table.csv`` give the mean and
+standard deviation over the seeds.
+"""
+import argparse
+import csv
+import io
+import itertools
+import pathlib
+import re
+import statistics
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from utils.command import run_command  # noqa: E402 - the script's folder is on the path, the project's is not
+from utils.config import read_yaml, replace_text  # noqa: E402
+from utils.errors import ConfigError, UserError, one_line  # noqa: E402
+from utils.parser import autoencoder_arguments, main_arguments  # noqa: E402
+from utils.registry import nearest  # noqa: E402
+
+KEYS = {"command": "main.py", "config": None, "flags": (), "grid": None, "seeds": (0,), "metrics": None}
+PARSERS = {"main.py": main_arguments, "main_autoencoder.py": autoencoder_arguments}
+
+
+def read_sweep(path):
+    """Return the sweep file's keys, checked; ConfigError names the file and key."""
+    sweep = read_yaml(path)
+    for key in sweep:
+        if key not in KEYS:
+            raise ConfigError(f"{path}: unknown key '{key}'{nearest(key, KEYS)}")
+    for key, default in KEYS.items():
+        if key not in sweep and default is None:
+            raise ConfigError(f"{path}: key '{key}' is missing")
+    sweep = {**KEYS, **sweep}
+    if sweep["command"] not in PARSERS:
+        raise ConfigError(f"{path}: command '{sweep['command']}' is not one of {', '.join(PARSERS)}")
+    if not isinstance(sweep["grid"], dict) or not all(isinstance(values, list) for values in sweep["grid"].values()):
+        raise ConfigError(f"{path}: grid must map config keys to lists of values")
+    return sweep
+
+
+def combinations(grid):
+    """Return every combination of the grid as a tuple of texts ``key=value``."""
+    choices = [[f"{key}={'null' if value is None else value}" for value in values] for key, values in grid.items()]
+    return list(itertools.product(*choices))
+
+
+def arguments(sweep, name, chosen, seed, work_dir):
+    """Return the parsed command line of one run, and the list it was parsed from."""
+    folder = re.sub(r"[^\w.=+-]+", "_", ",".join(text.rsplit(".", 1)[-1] if "." in text.split("=")[0] else text
+                                                 for text in chosen)) or "plain"
+    argv = ["--config", sweep["config"], "--work_dir", work_dir, "--exp_name", f"{name}/{folder}/seed{seed}", "--seed",
+            str(seed), *map(str, sweep["flags"]), *(["--set", *chosen] if chosen else [])]
+    return PARSERS[sweep["command"]](argv), argv
+
+
+def run_one(sweep, name, chosen, seed, work_dir):
+    """Run, go on with, or look up one run; returns its last metrics."""
+    import importlib
+
+    from utils import checkpoint
+    from utils.config import load_config
+
+    args, argv = arguments(sweep, name, chosen, seed, work_dir)
+    last = args.folder / "ckpt-last.pth"
+    if last.is_file():
+        if checkpoint.read(last)["epoch"] >= load_config(args.config, args.set).max_epoch:
+            return checkpoint.read(last)["metrics"]
+        argv.append("--resume")
+    importlib.import_module(sweep["command"].removesuffix(".py")).main(argv)
+    return checkpoint.read(last)["metrics"]
+
+
+def tables(sweep, results):
+    """Return the Markdown and the CSV text; ``results`` maps combinations to lists of metrics, one a seed."""
+    keys = list(sweep["grid"])
+    header = [key.rsplit(".", 1)[-1] for key in keys]
+    markdown = [header + list(sweep["metrics"]) + ["seeds"]]
+    rows = [keys + [f"{name} {what}" for name in sweep["metrics"] for what in ("mean", "std")] + ["seeds"]]
+    for chosen, runs in results.items():
+        values = [text.split("=", 1)[1] for text in chosen]
+        spread = [([run[name] for run in runs if name in run] or [float("nan")]) for name in sweep["metrics"]]
+        means = [(statistics.fmean(numbers), statistics.pstdev(numbers)) for numbers in spread]
+        markdown.append([*values, *(f"{mean:.2f} ± {std:.2f}" for mean, std in means), str(len(runs))])
+        rows.append([*values, *(f"{number:.6g}" for pair in means for number in pair), str(len(runs))])
+    lines = ["| " + " | ".join(row) + " |" for row in markdown]
+    lines.insert(1, "|" + " --- |" * len(markdown[0]))
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return "\n".join(lines) + "\n", text.getvalue()
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(description="Run a grid of config values and seeds and write one table.")
+    parser.add_argument("sweep", metavar="SWEEP.yaml", help="what to run; the head of tools/sweep.py shows one")
+    parser.add_argument("--work_dir", default="work_dirs", metavar="DIR", help="where experiment folders are made")
+    args = parser.parse_args(argv)
+    sweep, name = read_sweep(args.sweep), pathlib.Path(args.sweep).stem
+    folder = pathlib.Path(args.work_dir) / "sweeps" / name
+    folder.mkdir(parents=True, exist_ok=True)
+    results, failed = {}, 0
+    for chosen in combinations(sweep["grid"]):
+        for seed in sweep["seeds"]:
+            print(f"\n=== {' '.join(chosen) or 'plain'}, seed {seed}", flush=True)
+            try:
+                results.setdefault(chosen, []).append(run_one(sweep, name, chosen, seed, args.work_dir))
+            except UserError as error:
+                failed += 1
+                print(f"error: {' '.join(chosen)}, seed {seed}: {one_line(error)}", file=sys.stderr)
+        markdown, comma = tables(sweep, {key: runs for key, runs in results.items() if runs})
+        replace_text(folder / "table.md", markdown)
+        replace_text(folder / "table.csv", comma)
+    print(f"\n{markdown}\nWritten to {folder}: table.md, table.csv")
+    if failed:
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    run_command(main)

@@ -1,0 +1,185 @@
+"""Pictures for papers: ``python tools/visualize.py {reconstructions,features,codes,attention} …``.
+
+reconstructions  clouds and what several autoencoders make of them, side by side
+features         t-SNE of the test clouds' features, a panel a checkpoint: before and after fine-tuning, say
+codes            how often an autoencoder uses each of its codes
+attention        how much a student's class token attends to each patch
+"""
+import argparse
+import pathlib
+import sys
+
+import numpy as np
+import torch
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from datasets import build_dataset_from_cfg  # noqa: E402 - the script's folder is on the path, the project's is not
+from datasets.transforms import furthest_subset  # noqa: E402
+from extensions.ops import knn  # noqa: E402
+from models import build_model_from_cfg  # noqa: E402
+from models.point_embed import group  # noqa: E402
+from models.pretrained import build_pretrained  # noqa: E402
+from tools.experiment import choose_device, seed_everything  # noqa: E402
+from utils import checkpoint, figures  # noqa: E402
+from utils.command import run_command  # noqa: E402
+from utils.config import load_config  # noqa: E402
+from utils.errors import ConfigError  # noqa: E402
+from utils.metrics import codebook_perplexity  # noqa: E402
+
+BATCH = 32
+
+
+class Clouds:
+    """The test clouds of a config, reduced to its ``npoints``."""
+
+    def __init__(self, config, path, limit, device):
+        section = config.dataset.get("test") or config.dataset.get("val")
+        if section is None:
+            raise ConfigError(f"{path}: neither dataset.test nor dataset.val is there; pictures are of test clouds")
+        self.data = build_dataset_from_cfg(section._base_, section.get("others", {}), "dataset.test")
+        self.npoints, self.device = config.get("npoints") or self.data.npoints, device
+        self.index = np.random.default_rng(0).permutation(len(self.data))[:limit]
+        self.labels, self.names = np.asarray(self.data.labels)[self.index], self.data.class_names
+
+    def batches(self):
+        """Yield points (B, npoints, 3)."""
+        for start in range(0, len(self.index), BATCH):
+            points = torch.stack([self.data[i][0] for i in self.index[start:start + BATCH]]).to(self.device)
+            yield furthest_subset(points[..., :3], self.npoints)
+
+
+def load_autoencoder(config, path, device):
+    """Return the autoencoder of ``config`` with the weights in ``path``, in evaluation mode."""
+    section = {**config.model}
+    if "visual_embed_type" in section:
+        section["visual_embed_pretrained"] = False  # the checkpoint holds these weights too
+    model = build_model_from_cfg(section)
+    checkpoint.load_model(model, checkpoint.read_weights(path), path, complete=True)
+    return model.to(device).eval()
+
+
+def load_student(config, path, device):
+    """Return the encoder of ``config`` with the weights in ``path``; ``none`` leaves it untrained."""
+    content = None if path == "none" else checkpoint.read(path)
+    return build_pretrained(dict(config.model), content, path).to(device)
+
+
+def reconstructions(args, device):
+    """Rows of objects: the input, then each autoencoder's reconstruction."""
+    first = load_config(args.config[0], args.set)
+    clouds = Clouds(first, args.config[0], args.number, device)
+    points = next(clouds.batches())
+    columns = {"input": points}
+    for config, path, name in zip(args.config, args.ckpts, args.names, strict=True):
+        columns[name] = load_autoencoder(load_config(config, args.set), path, device)(points)["whole_fine"]
+    titles = [clouds.names[label] for label in clouds.labels]
+    rows = [{name: cloud[row].float().cpu().numpy() for name, cloud in columns.items()} for row in range(len(points))]
+    figures.cloud_grid(args.output, titles, rows)
+    if args.html:
+        figures.clouds_html(args.html, titles, rows)
+
+
+def features(args, device):
+    """A t-SNE panel a checkpoint."""
+    from sklearn.manifold import TSNE
+
+    panels = {}
+    for config, path, name in zip(args.config, args.ckpts, args.names, strict=True):
+        config_read = load_config(config, args.set)
+        clouds = Clouds(config_read, config, args.number, device)
+        model = load_student(config_read, path, device)
+        found = torch.cat([model.forward_features(points).float().cpu() for points in clouds.batches()]).numpy()
+        scaled = (found - found.mean(0)) / (found.std(0) + 1e-6)
+        perplexity = min(30, max(2, (len(scaled) - 1) / 3))
+        panels[name] = TSNE(perplexity=perplexity, random_state=args.seed, init="pca").fit_transform(scaled)
+    figures.scatter_panels(args.output, panels, clouds.labels, clouds.names)
+    if args.html:
+        figures.scatter_html(args.html, panels, clouds.labels, clouds.names)
+
+
+def codes(args, device):
+    """A curve an autoencoder: the share of each code among the test patches, the most frequent first."""
+    curves = {}
+    for config, path, name in zip(args.config, args.ckpts, args.names, strict=True):
+        config_read = load_config(config, args.set)
+        model = load_autoencoder(config_read, path, device)
+        clouds = Clouds(config_read, config, args.number, device)
+        found = torch.cat([model(points)["codes"].flatten().cpu() for points in clouds.batches()])
+        share = torch.bincount(found, minlength=model.num_tokens).double() / len(found)
+        perplexity = codebook_perplexity(found, model.num_tokens).item()
+        ranked = share.sort(descending=True).values.numpy()
+        curves[f"{name}: perplexity {perplexity:.1f} of {model.num_tokens}"] = ranked
+        print(f"{name}: {(share > 0).sum()} of {model.num_tokens} codes in use, perplexity {perplexity:.2f}")
+    figures.rank_curves(args.output, curves)
+    if args.html:
+        raise ConfigError("--html is for reconstructions, features and attention")
+
+
+def attention(args, device):
+    """Rows of objects, a column a student: every point in the colour of the nearest patch's attention."""
+    rows, titles = None, None
+    for config, path, name in zip(args.config, args.ckpts, args.names, strict=True):
+        config_read = load_config(config, args.set)
+        model = load_student(config_read, path, device)
+        clouds = Clouds(config_read, config, args.number, device)
+        points = next(clouds.batches())
+        neighborhood, center = group(points, model.num_group, model.group_size)
+        value = model.class_attention(neighborhood, center).float()  # B G
+        nearest = knn(center, points, 1)[1].squeeze(-1)  # B N
+        value = value.gather(1, nearest) / value.amax(1, keepdim=True)
+        titles = [clouds.names[label] for label in clouds.labels]
+        rows = rows or [{} for _ in range(len(points))]
+        for row, cloud, values in zip(rows, points.cpu().numpy(), value.cpu().numpy(), strict=True):
+            row[name] = np.column_stack([cloud, values])
+    figures.cloud_grid(args.output, titles, rows, coloured=True)
+    if args.html:
+        figures.clouds_html(args.html, titles, rows)
+
+
+PICTURES = {"reconstructions": (reconstructions, 4), "features": (features, 1000), "codes": (codes, 1000),
+            "attention": (attention, 4)}
+
+
+def parse(argv=None):
+    parser = argparse.ArgumentParser(description="Draw pictures of trained models.",
+                                     formatter_class=argparse.RawDescriptionHelpFormatter, epilog=__doc__)
+    add = parser.add_argument
+    add("picture", choices=PICTURES)
+    add("--config", nargs="+", required=True, metavar="FILE", help="a config for each checkpoint, or one for all")
+    add("--ckpts", nargs="+", required=True, metavar="FILE", help="checkpoints (none: an untrained encoder)")
+    add("--names", nargs="+", metavar="NAME", help="what to call them (default: their experiments' names)")
+    add("--output", required=True, metavar="FILE", help="the PNG file to write, at 300 dots an inch")
+    add("--html", metavar="FILE", help="also write an interactive page (needs plotly)")
+    add("--number", type=int, metavar="N", help="test clouds to use")
+    add("--seed", type=int, default=0, metavar="N")
+    add("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override config values")
+    add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 …")
+    args = parser.parse_args(argv)
+    if len(args.config) == 1:
+        args.config *= len(args.ckpts)
+    args.names = args.names or [name_of(path) for path in args.ckpts]
+    if not len(args.config) == len(args.ckpts) == len(args.names) == len(set(args.names)):
+        raise ConfigError(f"there are {len(args.ckpts)} --ckpts, {len(args.config)} --config and "
+                          f"{len(set(args.names))} different --names: give one of each for every column")
+    args.number = args.number or PICTURES[args.picture][1]
+    return args
+
+
+def name_of(path):
+    """Return what to call a checkpoint: the name of its experiment."""
+    return "untrained" if path == "none" else pathlib.Path(path).resolve().parent.name
+
+
+def main(argv=None):
+    args = parse(argv)
+    device = choose_device(args.device)
+    seed_everything(args.seed, deterministic=False)
+    with torch.inference_mode():
+        PICTURES[args.picture][0](args, device)
+    print(f"Written to {args.output}" + (f" and {args.html}" if args.html else ""))
+
+
+if __name__ == "__main__":
+    run_command(main)
