@@ -1,5 +1,6 @@
 """What all data sets share: seeded sampling, and the checks that every cloud passes."""
 import pathlib
+import tokenize
 
 import numpy as np
 import torch
@@ -70,13 +71,17 @@ def check_up(up):
     return up
 
 
+# what numpy lets through when it reads a damaged file
+NPY_ERRORS = (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError, tokenize.TokenError)
+
+
 def load_npy(path):
     """Read an array of numbers from a ``.npy`` file; DataError where it is damaged or holds anything else."""
     try:
         array = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist") from error
-    except (OSError, ValueError, EOFError, SyntaxError) as error:
+    except NPY_ERRORS as error:
         raise DataError(f"{path} is damaged or not a .npy file of numbers: {' '.join(str(error).split())}") from error
     return array
 

@@ -6,7 +6,7 @@ import zlib
 
 import numpy as np
 
-from datasets.base import load_npy
+from datasets.base import NPY_ERRORS, load_npy
 from datasets.pcd import read_pcd
 from utils.errors import DataError
 
@@ -104,8 +104,8 @@ def _read_array(path, samples):
         with np.load(path, allow_pickle=False) as content:
             names = [name for name in ("points", "xyz", "pc", "data", *content.files) if name in content.files]
             arrays = [content[name] for name in names]
-    except (OSError, ValueError, EOFError, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile,
-            zlib.error, struct.error) as error:
+    except (*NPY_ERRORS, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
+            struct.error) as error:
         raise DataError(f"{path} is damaged or not a .npz file of numbers ({_reason(error)})") from error
     clouds = [array for array in arrays if array.ndim == 2 and array.shape[1] >= 3]
     if not clouds:

@@ -5,6 +5,7 @@ import torch
 
 from models import build_model_from_cfg
 from models.foundation import weights as foundation
+from models.point_embed import group
 from utils import checkpoint
 from utils.errors import CheckpointError, ConfigError
 
@@ -176,3 +177,58 @@ def test_a_side_network_starts_as_an_even_blend():
 def test_unknown_transfer_type():
     with pytest.raises(ConfigError, match="transfer_type 'linaer' is not one of full, linear, mlp-3, side, bit-fit"):
         build_model_from_cfg({**CLASSIFIER, "transfer_type": "linaer"})
+
+
+def targets_of(model):
+    """Return what the student is compared with, for the same clouds, mask and noise."""
+    seen = []
+    model.loss = lambda prediction, target: seen.append(target) or prediction.sum()
+    torch.manual_seed(5)
+    model.eval()(POINTS, mask=torch.tensor([[True] * 4 + [False] * 4] * 3))
+    return seen[0]
+
+
+def test_the_target_is_the_feature_that_is_asked_for():
+    after, before = (distillation(dvae={"teacher_target": name, "teacher_codes": "argmax"})
+                     for name in ("after_dgcnn2", "before_dgcnn2"))
+    before.dvae_tokenizer.load_state_dict(after.dvae_tokenizer.state_dict())
+    teacher = after.dvae_tokenizer
+    neighborhood, center = group(POINTS, 8, 8)
+    with torch.no_grad():
+        for model, flag in ((after, True), (before, False)):
+            expected = teacher.teacher_features(neighborhood, center, "argmax", flag)[:, :4]
+            torch.testing.assert_close(targets_of(model), expected)
+    assert (targets_of(after).shape[-1], targets_of(before).shape[-1]) == (20, 16)
+    with pytest.raises(ConfigError, match="teacher_target 'dgcnn' is not one of after_dgcnn2, before_dgcnn2"):
+        distillation(dvae={"teacher_target": "dgcnn"})
+
+
+def test_sampled_codes_give_other_targets_each_time():
+    model = distillation(dvae={"teacher_codes": "gumbel"}).eval()
+    neighborhood, center = group(POINTS, 8, 8)
+    with torch.no_grad():
+        one, two = (model.dvae_tokenizer.teacher_features(neighborhood, center, "gumbel") for _ in range(2))
+        same = [model.dvae_tokenizer.teacher_features(neighborhood, center, "argmax") for _ in range(2)]
+    assert not torch.equal(one, two)
+    assert torch.equal(*same)
+
+
+@pytest.mark.parametrize(("key", "values", "count"), [
+    ("decoder_depth", (1, 3), lambda model: len(model.ACT_decoder.blocks)),
+    ("mask_ratio", (0.25, 0.75), lambda model: 8 - model.eval()(POINTS)["encoder_visible"].shape[1]),
+    ("depth", (2, 3), lambda model: len(model.ACT_encoder.blocks.blocks)),
+])
+def test_a_student_key_changes_what_it_says(key, values, count):
+    expected = [int(8 * value) if key == "mask_ratio" else value for value in values]
+    assert [count(distillation(**{key: value})) for value in values] == expected
+
+
+@pytest.mark.parametrize(("changes", "shapes"), [
+    ({"num_prompt_token": 5}, {"visual_prompt_token": (1, 5, 48), "deep_prompt_tokens": (1, 5, 48)}),
+    ({"use_deep_prompt": False}, {"visual_prompt_token": (1, 4, 48), "deep_prompt_tokens": None}),
+    ({"num_prompt_token": 0}, {"visual_prompt_token": None, "deep_prompt_tokens": None}),
+])
+def test_a_teacher_key_changes_what_it_says(changes, shapes):
+    weights = distillation(dvae=changes).dvae_tokenizer.state_dict()
+    for name, shape in shapes.items():
+        assert (tuple(weights[name].shape) if name in weights else None) == shape
