@@ -192,7 +192,7 @@ def test_the_target_is_the_feature_that_is_asked_for():
     after, before = (distillation(dvae={"teacher_target": name, "teacher_codes": "argmax"})
                      for name in ("after_dgcnn2", "before_dgcnn2"))
     before.dvae_tokenizer.load_state_dict(after.dvae_tokenizer.state_dict())
-    teacher = after.dvae_tokenizer
+    teacher = after.eval().dvae_tokenizer
     neighborhood, center = group(POINTS, 8, 8)
     with torch.no_grad():
         for model, flag in ((after, True), (before, False)):
