@@ -25,6 +25,8 @@ class PointCloudDataset(Dataset):
     def __init__(self, subset, npoints):
         if subset not in SUBSETS:
             raise ConfigError(f"subset '{subset}' is not one of {', '.join(SUBSETS)}")
+        if isinstance(npoints, bool) or not isinstance(npoints, int) or npoints < 1:
+            raise ConfigError(f"npoints is {npoints}; it must be a whole number of at least 1")
         self.subset, self.npoints, self.seed = SUBSETS[subset], npoints, 0
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that live on
 

@@ -4,7 +4,6 @@ A fold has ``shot`` training clouds of each of ``way`` random classes, from the 
 test set. A fold depends on the seed, its way, shot and number alone.
 """
 import argparse
-import os
 import pathlib
 import pickle
 
@@ -15,6 +14,7 @@ from datasets.build import build_dataset_from_cfg
 from utils.command import run_command
 from utils.config import load_section
 from utils.errors import ConfigError, UserError
+from utils.files import replacing
 
 TESTS = 20  # test clouds a class
 
@@ -40,13 +40,8 @@ def draw_fold(train, test, way, shot, rng, tests=TESTS):
 def write_fold(path, fold):
     """Pickle ``fold`` to ``path`` by way of a temporary file."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            pickle.dump(fold, file)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        pickle.dump(fold, file)
 
 
 def parse(argv=None):

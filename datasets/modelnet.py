@@ -1,5 +1,4 @@
 """ModelNet10 and ModelNet40 with normals: text files, processed once into the published pickles."""
-import os
 import pathlib
 import pickle
 
@@ -12,6 +11,7 @@ from datasets.build import DATASETS
 from datasets.safe_pickle import load_pickle
 from extensions.ops import furthest_point_sample
 from utils.errors import ConfigError, DataError
+from utils.files import replacing
 
 ADVICE = "see 'ModelNet' in DATASET.md for the folders and where to get them"
 
@@ -102,12 +102,8 @@ def read_text(path):
 
 def write_cache(path, clouds, labels):
     """Pickle ``[clouds, labels]`` to ``path`` by way of a temporary file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
+        with replacing(path) as file:
             pickle.dump([clouds, labels], file)
-        os.replace(temporary, path)
     except OSError as error:
         raise DataError(f"the cache {path} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ from tqdm import tqdm
 from datasets.base import check_cloud, load_npy
 from utils.command import run_command
 from utils.errors import DataError
+from utils.files import replacing
 
 NAME = "packed.safetensors"
 ROW = 12  # bytes of a point
@@ -74,19 +75,14 @@ def pack_folder(folder):
         offset += ROW * shape[0]
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)  # so that the points are aligned
-    path, temporary = folder / NAME, folder / f".{NAME}.{os.getpid()}"
+    path = folder / NAME
     try:
-        with open(temporary, "wb") as file:
+        with replacing(path, durable=True) as file:
             file.write(struct.pack("<Q", len(text)) + text)
             for name in tqdm(names, "packing", unit="file", disable=None):
                 file.write(np.ascontiguousarray(check_cloud(load_npy(folder / name), folder / name, 1)[:, :3]))
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
     except OSError as error:
         raise DataError(f"{path} cannot be written: {error.strerror}") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

@@ -1,5 +1,4 @@
 """Clouds and meshes of one's own, in a folder for each class."""
-import os
 import pathlib
 import warnings
 
@@ -11,6 +10,7 @@ from datasets.base import PointCloudDataset, check_up, few_points, normalize, up
 from datasets.build import DATASETS
 from datasets.point_files import FORMATS, read_points
 from utils.errors import ConfigError, DataError
+from utils.files import replacing
 
 
 @DATASETS.register
@@ -117,14 +117,10 @@ def read_cache(path, stamp):
 
 def write_cache(path, stamp, clouds):
     """Write the cache by way of a temporary file; where that can't be done, say so and go on."""
-    temporary = path.with_name(f"{path.name}.{os.getpid()}")
     try:
-        with open(temporary, "wb") as file:
+        with replacing(path) as file:
             np.savez(file, stamp=np.array(stamp), points=np.concatenate(clouds),
                      ends=np.cumsum([len(cloud) for cloud in clouds]))
-        os.replace(temporary, path)
     except OSError as error:
         warnings.warn(f"{path} cannot be written ({error.strerror}): the files will be read again next time",
                       stacklevel=2)
-    finally:
-        temporary.unlink(missing_ok=True)

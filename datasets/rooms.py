@@ -1,24 +1,24 @@
 """Rooms of S3DIS, sorted by the cells of their floor and mapped into memory: a column is read in a millisecond."""
 import json
-import os
 import pathlib
-import warnings
 
 import numpy as np
 
 from datasets.base import load_npy
 from utils.errors import DataError
+from utils.files import replacing
 
 CELL = 0.25  # metres
+EXTENT = 1000  # metres; no room is larger
 CACHE = ".sorted"
 
 
 class Room:
     """The points of a room, sorted by the cell of the floor that they stand on.
 
-    Attributes: ``name``; ``xyz`` (N, 3) float32 in metres, the minimum at 0; ``label`` (N,) uint8; ``order`` (N,)
-    int32, each point's row in the original file. The arrays are memory-mapped files in ``.sorted/<name>/`` beside the
-    room's ``.npy``, made at first use; where that folder cannot be written they are kept in memory.
+    Attributes: ``name``; ``xyz`` (N, 3) float32 in metres, the minimum at 0, a memory-mapped file; ``label`` (N,)
+    uint8. The files are in ``.sorted/<name>/`` beside the room's ``.npy``, made at first use; where they cannot be
+    written (``stored`` is False then) the arrays are kept in memory.
     """
 
     def __init__(self, path, num_classes):
@@ -26,26 +26,30 @@ class Room:
         self.folder = self.path.parent / CACHE / self.name
         arrays = self.read_cache()
         if arrays is None:
-            arrays = sort_room(*read_room(self.path, num_classes))
-            if self.write_cache(arrays):
-                arrays = self.read_cache()
-        self.xyz, self.label, self.order, self.starts = arrays
-        self.rows, self.columns = self.starts[:2].tolist()
-        self.starts = np.asarray(self.starts[2:])
+            arrays = sort_room(self.path, *read_room(self.path, num_classes))
+            self.stored = self.write_cache(arrays)
+            arrays = self.read_cache() or arrays
+        self.stored = isinstance(arrays[0], np.memmap)
+        self.xyz, self.label, self._order, starts = arrays
+        (self.rows, self.columns), self.starts = starts[:2].tolist(), starts[2:]
 
     def __len__(self):
         return len(self.label)
 
     def __getstate__(self):
         """A worker maps the files itself."""
-        mapped = isinstance(self.xyz, np.memmap)
-        return {"path": self.path} if mapped else self.__dict__
+        return {"path": self.path} if self.stored else self.__dict__
 
     def __setstate__(self, state):
         if "xyz" in state:
             self.__dict__.update(state)
         else:
             self.__init__(state["path"], 256)  # the labels were checked before
+
+    @property
+    def order(self):
+        """Each point's row (N,) in the original file."""
+        return np.load(self.folder / "order.npy") if self._order is None else self._order
 
     def counts(self):
         """Return the number of points of each cell (rows, columns)."""
@@ -68,27 +72,30 @@ class Room:
         return [stat.st_size, stat.st_mtime_ns, CELL]
 
     def read_cache(self):
+        """Return the sorted arrays, the order of the points left where it is; None unless they are of this file.
+
+        One file a room stays open: S3DIS has 272, and a process may often have no more than 1,024.
+        """
         try:
             if json.loads((self.folder / "stamp.json").read_text()) != self.stamp():
                 return None
-            return [np.load(self.folder / f"{name}.npy", mmap_mode="r") for name in ("xyz", "label", "order", "starts")]
-        except (OSError, ValueError, EOFError):
+            xyz = np.load(self.folder / "xyz.npy", mmap_mode="r")
+            return [xyz, np.load(self.folder / "label.npy"), None, np.load(self.folder / "starts.npy")]
+        except (FileNotFoundError, ValueError, EOFError):
             return None
+        except OSError as error:
+            raise DataError(f"{self.folder} cannot be read: {error.strerror}") from error
 
     def write_cache(self, arrays):
         """Write the sorted arrays, the stamp last; returns whether that was possible."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name, array in zip(("xyz", "label", "order", "starts"), arrays, strict=True):
-                temporary = self.folder / f".{name}.{os.getpid()}.npy"
-                np.save(temporary, array)
-                os.replace(temporary, self.folder / f"{name}.npy")
-            temporary = self.folder / f".stamp.{os.getpid()}"
-            temporary.write_text(json.dumps(self.stamp()))
-            os.replace(temporary, self.folder / "stamp.json")
-        except OSError as error:
-            warnings.warn(f"{self.folder} cannot be written ({error.strerror}): the room is kept in memory",
-                          stacklevel=2)
+                with replacing(self.folder / f"{name}.npy") as file:
+                    np.save(file, array)
+            with replacing(self.folder / "stamp.json") as file:
+                file.write(json.dumps(self.stamp()).encode())
+        except OSError:
             return False
         return True
 
@@ -115,8 +122,10 @@ def read_room(path, num_classes):
     return (xyz - xyz.min(0)).astype(np.float32), label.astype(np.uint8)
 
 
-def sort_room(xyz, label):
+def sort_room(path, xyz, label):
     """Return xyz, label and order sorted by cell, and the cells' starts behind their numbers of rows and columns."""
+    if xyz.max() > EXTENT:
+        raise DataError(f"{path} spans {xyz.max():.0f} m: coordinates must be in metres, without stray points")
     cells = np.floor(xyz[:, :2] / CELL).astype(np.int64)
     rows, columns = cells.max(0) + 1
     number = cells[:, 0] * columns + cells[:, 1]

@@ -28,8 +28,9 @@ class S3DIS(PointCloudDataset):
 
     Keys: ``ROOT``, the folder of ``Area_<n>_<room>.npy``; ``test_area``, 1 … 6; ``npoints``; ``sample_rate``.
 
-    A room without a block of more than 1,024 points is left out, with a warning. Attributes: ``rooms``;
-    ``class_weights`` (13,), from the counts of the labels of these rooms.
+    A room without a block of more than 1,024 points is left out of the samples, with a warning. Attributes: ``rooms``,
+    and ``all_rooms``, with those that were left out; ``test_area``; ``class_weights`` (13,), from the labels of
+    ``rooms``.
     """
 
     source = ("http://buildingparser.stanford.edu/dataset.html (Stanford3dDataset_v1.2_Aligned_Version; 'S3DIS' in "
@@ -39,11 +40,15 @@ class S3DIS(PointCloudDataset):
         super().__init__(subset, npoints)
         if test_area not in range(1, 7):
             raise ConfigError(f"test_area is {test_area}; S3DIS has areas 1 to 6")
-        self.class_names = list(CLASS_NAMES)
+        self.class_names, self.test_area = list(CLASS_NAMES), test_area
         paths = find_rooms(ROOT, self.subset, test_area)
         rooms = [Room(path, len(CLASS_NAMES)) for path in tqdm(paths, f"Rooms {self.subset}", unit="room", leave=False,
                                                                disable=None)]
-        self.eligible = [eligible_cells(room) for room in rooms]
+        unstored = [room.name for room in rooms if not room.stored]
+        if unstored:
+            warnings.warn(f"{ROOT} cannot be written: {len(unstored)} rooms are kept in memory and will be sorted "
+                          f"again next time", stacklevel=2)
+        self.all_rooms, self.eligible = rooms, [eligible_cells(room) for room in rooms]
         sparse = [room.name for room, cells in zip(rooms, self.eligible, strict=True) if not len(cells)]
         if sparse:
             names = ", ".join(sparse[:5]) + (" …" if len(sparse) > 5 else "")
@@ -115,12 +120,15 @@ def class_weights(counts):
 def eligible_cells(room):
     """Return the cells that may hold the centre of a dense block, as rows (first point, end).
 
-    A block of 1 m around a point of a cell of 0.25 m lies within five by five cells.
+    A block of 1 m around a point of a cell of 0.25 m lies within five by five cells. Whether there is such a block is
+    tried then; where none is found no cells are returned.
     """
     counts = np.pad(room.counts(), 2)
     around = sum(counts[row:row + room.rows, column:column + room.columns] for row in range(5) for column in range(5))
     cells = np.flatnonzero((around > DENSE).ravel() & (room.counts().ravel() > 0))
-    return np.stack([room.starts[cells], room.starts[cells + 1]], 1)
+    cells = np.stack([room.starts[cells], room.starts[cells + 1]], 1)
+    dense = len(cells) and len(draw_block(room, cells, np.random.default_rng(0))[1]) > DENSE
+    return cells if dense else cells[:0]
 
 
 def draw_block(room, cells, rng):

@@ -1,5 +1,7 @@
 """ShapeNetPart: objects of 16 categories whose points belong to 50 parts."""
+import functools
 import json
+import multiprocessing
 import os
 import pathlib
 
@@ -12,6 +14,7 @@ from datasets.build import DATASETS
 from utils.errors import DataError
 
 ADVICE = "see 'ShapeNetPart' in DATASET.md for the folders and where to get them"
+MANY = 2000  # files, from which on several processes read them
 # the parts of each category (Yi et al. 2016), in the order of the categories' numbers
 PARTS = {"Airplane": (0, 1, 2, 3), "Bag": (4, 5), "Cap": (6, 7), "Car": (8, 9, 10, 11), "Chair": (12, 13, 14, 15),
          "Earphone": (16, 17, 18), "Guitar": (19, 20, 21), "Knife": (22, 23), "Lamp": (24, 25, 26, 27),
@@ -42,15 +45,27 @@ class ShapeNetPart(PointCloudDataset):
             raise absent_files(absent[0], len(absent), len(listed), ADVICE)
         self.ids = [f"{path.parent.name}/{path.stem}" for path, _ in listed]
         self.labels = np.array([number for _, number in listed], np.int64)
-        self.clouds = [read_object(path, self.class_names[number])
-                       for path, number in tqdm(listed, f"Reading {self.subset}", unit="file", leave=False,
-                                                disable=None)]
+        tasks = [(path, self.class_names[number]) for path, number in listed]
+        self.clouds = read_all(tasks, f"Reading {self.subset}")
 
     def __getitem__(self, index):
         points, parts = self.clouds[index]
         chosen = self.rng(index).integers(len(points), size=self.npoints)
         return (torch.from_numpy(normalize(points)[chosen]), int(self.labels[index]),
                 torch.from_numpy(parts[chosen].astype(np.int64)))
+
+
+def read_all(tasks, title):
+    """Return ``read_object`` of every task (path, category), many at a time where there are many."""
+    bar = functools.partial(tqdm, desc=title, total=len(tasks), unit="file", leave=False, disable=None)
+    if len(tasks) < MANY:
+        return [read_object(*task) for task in bar(tasks)]
+    with multiprocessing.get_context("spawn").Pool() as pool:
+        return list(bar(pool.imap(_read_task, tasks, chunksize=64)))
+
+
+def _read_task(task):
+    return read_object(*task)
 
 
 def read_synsets(folder):
@@ -91,15 +106,18 @@ def read_object(path, category):
     Raises DataError, naming the file, where it is not of that form or has parts of another category.
     """
     try:
-        table = np.loadtxt(path, dtype=np.float32, ndmin=2)
+        text = path.read_text()
+        table = np.loadtxt(text.splitlines(), dtype=np.float32, ndmin=2) if text.strip() else np.empty((0, 7))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a file of numbers: {' '.join(str(error).split())}") from error
-    if table.size == 0 or table.shape[1] != 7 or not np.isfinite(table).all():
-        raise DataError(f"{path} holds {table.shape[0]} lines of {table.shape[1]} numbers, not finite lines of 7: "
-                        f"x y z nx ny nz part")
+    if not len(table) or table.shape[1] != 7:
+        raise DataError(f"{path} holds {len(table)} lines of {table.shape[1]} numbers, not lines of 7: x y z nx ny nz "
+                        f"part")
+    if not np.isfinite(table).all():
+        raise DataError(f"{path} holds NaN or infinite numbers")
     wrong = set(np.unique(table[:, 6]).tolist()) - set(PARTS[category])
     if wrong:
         names = ", ".join(f"{part:g}" for part in sorted(wrong))
         raise DataError(f"{path} has parts {names}, but those of the category {category} are {PARTS[category][0]} to "
                         f"{PARTS[category][-1]}")
-    return table[:, :3], table[:, 6].astype(np.uint8)
+    return table[:, :3].copy(), table[:, 6].astype(np.uint8)

@@ -19,7 +19,8 @@ sys.path.insert(0, str(ROOT))
 from datasets.s3dis import CLASS_NAMES  # noqa: E402 - the script's folder is on the path, the project's is not
 from utils.command import run_command  # noqa: E402
 from utils.errors import DataError, UserError, one_line  # noqa: E402
-from utils.pictures import replacing  # noqa: E402
+from utils.files import replacing  # noqa: E402
+from utils.parser import positive  # noqa: E402
 
 CLUTTER = CLASS_NAMES.index("clutter")  # what unknown objects count as, such as stairs
 
@@ -36,7 +37,7 @@ def find_rooms(source):
 def prepare_room(folder, target):
     """Write the room of the ``Annotations`` folder to the file ``target``; returns its number of points."""
     parts = []
-    for path in sorted(folder.glob("*.txt")):
+    for path in sorted(folder.glob("[!.]*.txt")):
         name = path.stem.split("_")[0]
         label = CLASS_NAMES.index(name) if name in CLASS_NAMES else CLUTTER
         points = read_annotation(path)
@@ -63,8 +64,12 @@ def read_annotation(path):
         points = np.loadtxt(content.decode("ascii").splitlines(), ndmin=2)
     except (ValueError, UnicodeDecodeError):
         points = np.array(read_lines(path, re.sub(rb"[^0-9eE+.\s-]", b" ", content).splitlines()))
-    if points.shape[1] != 6 or not np.isfinite(points).all():
-        raise DataError(f"{path} holds lines of {points.shape[1]} numbers, not finite lines of 6: x y z r g b")
+    if not len(points):
+        raise DataError(f"{path} holds no points: unpack the archive again")
+    if points.shape[1] != 6:
+        raise DataError(f"{path} holds lines of {points.shape[1]} numbers, not of 6: x y z r g b")
+    if not np.isfinite(points).all():
+        raise DataError(f"{path} holds NaN or infinite numbers")
     return points
 
 
@@ -87,11 +92,15 @@ def read_lines(path, lines):
 def prepare(source, output, workers):
     """Prepare all rooms of ``source`` in ``workers`` processes; returns the errors by room's folder."""
     output = pathlib.Path(output)
-    output.mkdir(parents=True, exist_ok=True)
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{output} cannot be made: {error.strerror}") from error
     targets = {folder: output / f"{folder.parts[-3]}_{folder.parts[-2]}.npy" for folder in find_rooms(source)}
     missing = {folder: target for folder, target in targets.items() if not target.exists()}
     errors = {}
-    with concurrent.futures.ProcessPoolExecutor(workers) as pool:
+    pool = concurrent.futures.ProcessPoolExecutor(workers)
+    try:
         jobs = {pool.submit(prepare_room, folder, target): folder for folder, target in missing.items()}
         bar = tqdm(concurrent.futures.as_completed(jobs), "Rooms", len(targets), initial=len(targets) - len(missing),
                    unit="room", disable=None)
@@ -100,10 +109,13 @@ def prepare(source, output, workers):
                 job.result()
             except (DataError, OSError) as error:
                 errors[jobs[job]] = one_line(error)
-            except concurrent.futures.process.BrokenProcessPool as error:
-                raise UserError("a worker process was killed, probably for want of memory: run again with fewer "
-                                "--workers") from error
-    print(f"{len(targets) - len(errors)} of {len(targets)} rooms in {output}")
+    except concurrent.futures.process.BrokenProcessPool as error:
+        raise UserError("a worker process was killed, probably for want of memory: run again with fewer "
+                        "--workers") from error
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+    areas = sorted({folder.parts[-3] for folder in targets})
+    print(f"{len(targets) - len(errors)} of {len(targets)} rooms of {', '.join(areas)} in {output}")
     return errors
 
 
@@ -112,7 +124,8 @@ def main():
     parser.add_argument("source", metavar="RAW", help="the folder Stanford3dDataset_v1.2_Aligned_Version")
     parser.add_argument("output", metavar="DIR", nargs="?", default="data/stanford_indoor3d",
                         help="where the rooms go (default: %(default)s)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), metavar="N", help="rooms prepared at a time")
+    parser.add_argument("--workers", type=positive, default=os.cpu_count(), metavar="N",
+                        help="rooms prepared at a time")
     args = parser.parse_args()
     errors = prepare(args.source, args.output, args.workers)
     for _, reason in sorted(errors.items()):

@@ -1,5 +1,6 @@
 """Testing on whole rooms of S3DIS."""
 import time
+import warnings
 
 import numpy as np
 import torch
@@ -26,10 +27,14 @@ def test(args):
     data, model = task.datasets["val"], task.model.eval()
     summarize(experiment, model, task.datasets)
     names, total = data.class_names, 0
+    trained = task.given_notes.get("test_area", data.test_area)
+    if trained != data.test_area:
+        warnings.warn(f"{args.ckpts} was trained with Area {trained} held out, so it has seen Area {data.test_area}: "
+                      f"give --test_area {trained}", stacklevel=2)
     folder = experiment.folder / "predictions"
     folder.mkdir(exist_ok=True)
     rows = [["Room", "points", "mIoU", "OA", "mAcc"]]
-    for room in data.rooms:
+    for room in data.all_rooms:
         start = time.perf_counter()
         with experiment.autocast():
             prediction = label_room(model, room, len(names), data.npoints, task.times, experiment.config.total_bs,
@@ -43,7 +48,7 @@ def test(args):
         write(folder, room, prediction, args.visual, names)
     scores, ious = segmentation_scores(total)
     experiment.log.info("%s\n\n%s", align(rows), iou_table(names, ious, total.sum(1)))
-    experiment.log.info("All %d rooms, %d votes  %s", len(data.rooms), task.times,
+    experiment.log.info("All %d rooms, %d votes  %s", len(data.all_rooms), task.times,
                         "  ".join(f"{key} {value:.2f}" for key, value in scores.items()))
     experiment.close()
     return scores

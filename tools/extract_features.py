@@ -11,7 +11,7 @@ sys.path.insert(0, str(ROOT))
 from tools.own_files import Model, add_arguments, each_file  # noqa: E402 - the script's folder is on the path
 from utils.command import run_command  # noqa: E402
 from utils.errors import DataError, UserError  # noqa: E402
-from utils.pictures import replacing  # noqa: E402
+from utils.files import replacing  # noqa: E402
 
 
 def parse(argv=None):

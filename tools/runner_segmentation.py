@@ -1,13 +1,15 @@
 """Segmentation of rooms (S3DIS) and of objects into parts (ShapeNetPart): training and validation."""
 import torch
 
-from datasets.shapenet_part import PARTS
+from datasets.s3dis import S3DIS
+from datasets.shapenet_part import PARTS, ShapeNetPart
 from datasets.transforms import build_transform
 from models import build_model_from_cfg
+from models.pretrained import notes_in
 from tools import trainer, voting
 from tools.builder import build_dataset, build_loader
 from tools.experiment import open_experiment, summarize
-from utils.checkpoint import load_model, read_weights
+from utils import checkpoint
 from utils.config import plain
 from utils.errors import ConfigError
 from utils.metrics import align, confusion, part_ious, segmentation_scores
@@ -20,14 +22,21 @@ class Segmentation:
         self.experiment = experiment
         config, args = experiment.config, experiment.args
         self.model = build_model_from_cfg(config.model)
-        path = args.ckpts or args.start_ckpts
+        if config.model.NAME != "PointSegmenter":
+            raise ConfigError(f"{args.config}: model.NAME is {config.model.NAME}; segmentation needs a PointSegmenter")
+        path, self.given_notes = args.ckpts or args.start_ckpts, {}
         if path:
-            experiment.log.info(load_model(self.model, read_weights(path), path, complete=args.test))
+            content = checkpoint.read(path)
+            self.given_notes = notes_in(content)
+            weights = checkpoint.weights_in(content, path)
+            experiment.log.info(checkpoint.load_model(self.model, weights, path, complete=args.test))
         self.model.to(experiment.device)
         self.datasets = {split: build_dataset(experiment, split) for split in (["val"] if args.test else
                                                                               ["train", "val"])}
         if self.datasets["val"] is None:
             raise ConfigError(f"{args.config}: key 'dataset.val' is missing; segmentation needs it")
+        for data in self.datasets.values():
+            self.check(data)
         if not args.test:
             self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
         self.val_loader = build_loader(experiment, self.datasets["val"], config.total_bs)
@@ -36,15 +45,35 @@ class Segmentation:
         self.notes = {"model": plain(config.model), "npoints": self.datasets["val"].npoints,
                       "class_names": list(self.datasets["val"].class_names)}
 
+    def check(self, data):
+        """Raise ConfigError unless the data set is of this task and fits the model."""
+        config, path = self.experiment.config.model, self.experiment.args.config
+        if type(data) is not self.data_class:
+            raise ConfigError(f"{path}: the data set is {type(data).__name__}, but this command is for "
+                              f"{self.data_class.__name__}")
+        for key, wanted in self.counts.items():
+            if config.get(key, 0) != wanted:
+                raise ConfigError(f"{path}: model.{key} is {config.get(key, 0)}, but {type(data).__name__} needs "
+                                  f"{wanted}")
+
     @property
     def times(self):
-        return self.experiment.config.get("vote", {}).get("times", voting.TIMES)
+        """Return how many passes or views a vote has."""
+        times = self.experiment.config.get("vote", {}).get("times", voting.TIMES)
+        if times < 1:
+            raise ConfigError(f"vote.times is {times}; a vote needs at least one")
+        return times
 
 
 class RoomSegmentation(Segmentation):
     """Semantic segmentation of S3DIS, with a class-weighted loss; the best epoch is that of the highest mIoU."""
 
     metrics = {"mIoU": "ckpt-best.pth"}
+    data_class, counts = S3DIS, {"num_classes": 13, "num_categories": 0}
+
+    def __init__(self, experiment):
+        super().__init__(experiment)
+        self.notes["test_area"] = self.datasets["val"].test_area
 
     def losses(self, batch, iteration):
         points, label = batch
@@ -67,6 +96,7 @@ class PartSegmentation(Segmentation):
     """Part segmentation of ShapeNetPart; the best epoch is that of the highest instance mIoU."""
 
     metrics = {"ins-mIoU": "ckpt-best.pth"}
+    data_class, counts = ShapeNetPart, {"num_classes": 50, "num_categories": 16}
 
     def losses(self, batch, iteration):
         points, category, label = batch

@@ -1,6 +1,5 @@
 """The one reader and writer of checkpoints."""
 import json
-import os
 import pathlib
 import pickle
 import random
@@ -10,6 +9,7 @@ import numpy as np
 import torch
 
 from utils.errors import CheckpointError
+from utils.files import replacing
 
 # a checkpoint of the published code may hold numpy scalars among its metrics
 NUMPY_SCALARS = [np.dtype, np._core.multiarray.scalar, np.float64, np.float32, np.int64,
@@ -22,18 +22,11 @@ def save(checkpoint, path):
     To a ``.safetensors`` file goes its ``base_model`` alone, and its ``notes`` as JSON in the file's metadata.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            if path.suffix == ".safetensors":
-                file.write(_as_safetensors(checkpoint))
-            else:
-                torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path, durable=True) as file:
+        if path.suffix == ".safetensors":
+            file.write(_as_safetensors(checkpoint))
+        else:
+            torch.save(checkpoint, file)
 
 
 def read(path):

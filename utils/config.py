@@ -1,5 +1,4 @@
 """YAML files → one EasyDict: includes, overrides from the command line, strict keys."""
-import os
 import pathlib
 import re
 
@@ -7,6 +6,7 @@ import yaml
 from easydict import EasyDict
 
 from utils.errors import ConfigError
+from utils.files import replacing
 from utils.registry import nearest
 
 # the sections of a file; dataset.<split> and model are checked by the classes that are built of them
@@ -56,6 +56,7 @@ def load_config(path, overrides=()):
             config.setdefault(key, value)
         _check(config, SECTIONS, "")
         _require(config)
+        _check_numbers(config)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return EasyDict(config)
@@ -82,6 +83,18 @@ def apply_few_shot(config, args):
         raise ConfigError("--way, --shot and --fold are for configs with few-shot data")
     for section in few_shot:
         section["others"] = {**section.get("others", {}), **given}
+
+
+def _check_numbers(config):
+    """Raise ConfigError where a count is not one, before anything is built."""
+    counts = {"total_bs": 1, "step_per_update": 1, "max_epoch": 0, "npoints": 1}
+    for key, least in counts.items():
+        value = config.get(key, least)
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigError(f"key '{key}' is {value}; it must be a whole number of at least {least}")
+    rate = config["optimizer"]["kwargs"]["lr"]
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate < 0:
+        raise ConfigError(f"key 'optimizer.kwargs.lr' is {rate}; it must be a number of at least 0")
 
 
 def read_yaml(path):
@@ -193,10 +206,5 @@ def save_config(config, path):
 
 def replace_text(path, text):
     """Write ``text`` to ``path`` by way of a temporary file."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replacing(path) as file:
+        file.write(text.encode())

@@ -2,8 +2,9 @@
 import numpy as np
 
 from utils.errors import ConfigError
+from utils.files import replacing
 from utils.label_pictures import palette
-from utils.pictures import check_points, draw_clouds, new_figure, project, render, replacing
+from utils.pictures import check_points, draw_clouds, new_figure, project, render
 
 DPI = 300
 

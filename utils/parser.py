@@ -1,5 +1,6 @@
 """Command lines of main.py and main_autoencoder.py. torch is not imported here, so that ``--help`` is quick."""
 import argparse
+import json
 import os
 import pathlib
 
@@ -29,8 +30,8 @@ def main_arguments(argv=None):
     add("--test", action="store_true", help="test the classifier in --ckpts, plain and with voting")
     add("--test_svm", action="store_true", help="fit SVM, k-NN and logistic regression on frozen features of --ckpts")
     add("--vote", action="store_true", help="while fine-tuning, test by a vote too wherever accuracy is at its best")
-    add("--way", type=_positive, metavar="N", help="few-shot: classes of a fold")
-    add("--shot", type=_positive, metavar="N", help="few-shot: training clouds a class")
+    add("--way", type=positive, metavar="N", help="few-shot: classes of a fold")
+    add("--shot", type=positive, metavar="N", help="few-shot: training clouds a class")
     add("--fold", type=_natural, metavar="N", help="few-shot: number of the fold")
     return check_main(_finish(parser.parse_args(argv)))
 
@@ -58,14 +59,14 @@ def check_main(args):
 
 # published flags of the segmentation commands → the config keys that they stand for
 SEGMENTATION_FLAGS = {
-    "learning_rate": (float, ["optimizer.kwargs.lr"], "peak learning rate"),
-    "decay_rate": (float, ["optimizer.kwargs.weight_decay"], "weight decay"),
-    "warmup_epoch": (int, ["scheduler.kwargs.initial_epochs"], "epochs of warm-up"),
-    "batch_size": (int, ["total_bs"], "clouds a step"),
-    "npoint": (int, ["dataset.train.others.npoints", "dataset.val.others.npoints", "npoints"], "points a cloud"),
-    "root": (str, ["dataset.train._base_.ROOT", "dataset.val._base_.ROOT"], "the data set's folder"),
-    "num_votes": (int, ["vote.times"], "votes of a test"),
-    "optimizer": (str, ["optimizer.type"], "AdamW"),
+    "learning_rate": ("float", ["optimizer.kwargs.lr"], "peak learning rate"),
+    "decay_rate": ("float", ["optimizer.kwargs.weight_decay"], "weight decay"),
+    "warmup_epoch": ("natural", ["scheduler.kwargs.initial_epochs"], "epochs of warm-up"),
+    "batch_size": ("positive", ["total_bs"], "clouds a step"),
+    "npoint": ("positive", ["dataset.train.others.npoints", "dataset.val.others.npoints"], "points a cloud"),
+    "root": ("text", ["dataset.train._base_.ROOT", "dataset.val._base_.ROOT"], "the data set's folder"),
+    "num_votes": ("positive", ["vote.times"], "votes of a test"),
+    "optimizer": ("text", ["optimizer.type"], "AdamW"),
 }
 
 
@@ -73,12 +74,13 @@ def segmentation_arguments(config, areas=False, test=False, argv=None):
     """Parse a command line of segmentation, whose flags stand for keys of ``config``; ``areas``: of S3DIS."""
     parser = _common("Test a segmentation model." if test else "Train a segmentation model.", config)
     add = parser.add_argument
+    kinds = {"float": float, "natural": _natural, "positive": positive, "text": str}
     for name, (kind, _, text) in SEGMENTATION_FLAGS.items():
-        add(f"--{name}", type=kind, metavar={"root": "DIR", "optimizer": "NAME"}.get(name, "N"), help=text)
+        add(f"--{name}", type=kinds[kind], metavar={"root": "DIR", "optimizer": "NAME"}.get(name, "N"), help=text)
     add("--model", choices=("pt",), help="the published name of the model, of which there is one")
-    add("--epoch", type=_positive, metavar="N", help="epochs to train")
+    add("--epoch", type=positive, metavar="N", help="epochs to train")
     if areas:
-        add("--test_area", type=_positive, metavar="N", help="the area that is tested on, not trained on")
+        add("--test_area", type=positive, metavar="N", help="the area that is tested on, not trained on")
     add("--log_dir", metavar="NAME", help="the same as --exp_name")
     add("--gpu", metavar="N", help="the GPU to use, as in CUDA_VISIBLE_DEVICES")
     if test:
@@ -97,8 +99,8 @@ def segmentation_arguments(config, areas=False, test=False, argv=None):
 
 def _as_overrides(args):
     """Return the given flags as texts ``key=value``."""
-    texts = [f"{key}={getattr(args, name)}" for name, (_, keys, _) in SEGMENTATION_FLAGS.items()
-             if getattr(args, name) is not None for key in keys]
+    texts = [f"{key}={json.dumps(getattr(args, name))}" for name, (_, keys, _) in SEGMENTATION_FLAGS.items()
+             if getattr(args, name) is not None for key in keys]  # JSON, so that a text stays a text
     if args.epoch:  # epochs are 0 … max_epoch
         texts += [f"max_epoch={args.epoch - 1}", f"scheduler.kwargs.epochs={args.epoch}"]
     if getattr(args, "test_area", None):
@@ -110,14 +112,14 @@ def _common(description, config=None):
     parser = argparse.ArgumentParser(description=description)
     add = parser.add_argument
     add("--config", required=config is None, default=config, metavar="FILE", help="YAML config file")
-    add("--exp_name", default="default", metavar="NAME", help="name of the experiment's folder")
+    add("--exp_name", metavar="NAME", help="name of the experiment's folder (default: default, or test for a test)")
     add("--work_dir", default="work_dirs", metavar="DIR", help="where experiment folders are made")
     add("--set", action="append", nargs="+", default=[], metavar="KEY=VALUE",
         help="override config values, as in --set model.depth=6 total_bs=16")
     add("--ckpts", metavar="FILE", help="checkpoint to evaluate or to fine-tune")
     add("--start_ckpts", metavar="FILE", help="checkpoint whose weights training starts from")
     add("--resume", action="store_true", help="go on from ckpt-last.pth of the experiment's folder")
-    add("--val_freq", type=_positive, default=1, metavar="N", help="evaluate every N epochs")
+    add("--val_freq", type=positive, default=1, metavar="N", help="evaluate every N epochs")
     add("--seed", type=int, default=0, metavar="N", help="seed of every random generator")
     add("--deterministic", action="store_true", help="deterministic kernels, at some cost in speed")
     add("--num_workers", type=_natural, default=min(8, (os.cpu_count() or 1) // 2), metavar="N",
@@ -131,6 +133,8 @@ def _common(description, config=None):
 def _finish(args):
     _refuse_together(args, "resume", "start_ckpts")
     _refuse_together(args, "ckpts", "start_ckpts")
+    args.testing = any(getattr(args, name, False) for name in ("test", "val", "test_svm"))
+    args.exp_name = args.exp_name or ("test" if args.testing else "default")
     args.set = [text for group in args.set for text in group]
     config = pathlib.Path(args.config)
     args.folder = pathlib.Path(args.work_dir) / config.stem / config.resolve().parent.name / args.exp_name
@@ -142,7 +146,7 @@ def _refuse_together(args, one, other):
         raise ConfigError(f"--{one} and --{other} contradict each other: give one of them")
 
 
-def _positive(text):
+def positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 1")
     return int(text)

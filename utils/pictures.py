@@ -1,14 +1,12 @@
 """Pictures of clouds and curves (PNG), and clouds as files (PLY)."""
-import contextlib
-import os
-import pathlib
-
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.image import imsave
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from utils.files import replacing
 
 AZIMUTH, ELEVATION = np.radians(40), np.radians(22)  # of the viewer: about the y axis from +z, and above the ground
 # far points fade towards the white ground, as in haze, so that near and far parts stay apart
@@ -157,16 +155,3 @@ def check_points(name, points):
     """Raise ValueError unless ``points`` is an array (N, 3)."""
     if np.ndim(points) != 2 or np.shape(points)[1] != 3:
         raise ValueError(f"{name} must be (N, 3), not {np.shape(points)}")
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """Open a temporary file that becomes ``path`` when the block ends well and is removed when it does not."""
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

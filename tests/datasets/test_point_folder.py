@@ -76,7 +76,7 @@ def test_a_cache_that_cannot_be_written_is_said(tmp_path, monkeypatch):
     def refuse(*_):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("datasets.point_folder.os.replace", refuse)
+    monkeypatch.setattr("utils.files.os.replace", refuse)
     with pytest.warns(UserWarning, match=r"\.points_train_64.npz cannot be written \(Read-only file system\)"):
         assert len(build(tmp_path)) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["cat"]

@@ -1,4 +1,6 @@
+import pathlib
 import pickle
+import warnings
 
 import numpy as np
 import pytest
@@ -49,9 +51,40 @@ def test_a_folder_that_cannot_be_written(root, monkeypatch):
         raise OSError(30, "Read-only file system")
 
     monkeypatch.setattr("datasets.rooms.pathlib.Path.mkdir", refuse)
-    with pytest.warns(UserWarning, match="cannot be written .* the room is kept in memory"):
-        room = Room(root / "Area_2_office_1.npy", 13)
+    room = Room(root / "Area_2_office_1.npy", 13)
     assert len(room.column((0, 0), (9, 9))) == 6000
+    assert sorted(room.order) == list(range(6000))
+    with pytest.warns(UserWarning, match="cannot be written: 5 rooms are kept in memory"):
+        build(root)
+
+
+def test_many_rooms_need_few_open_files(tmp_path):
+    """S3DIS has 272 rooms, and a process may often open no more than 1,024 files."""
+    root = tmp_path / "rooms"
+    write_rooms(root, (1,), 8000)
+    for index in range(60):
+        (root / f"Area_{index % 4 + 2}_hall_{index}.npy").write_bytes((root / "Area_1_office_1.npy").read_bytes())
+    before = len(list(pathlib.Path("/proc/self/fd").iterdir()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        data = build(root, test_area=6)
+    assert len(data.all_rooms) == 61
+    assert len(list(pathlib.Path("/proc/self/fd").iterdir())) - before <= 61
+
+
+def test_coordinates_that_are_not_metres(root):
+    spoil(root / "Area_5_office_1.npy", lambda room: room * np.array([1000, 1000, 1000, 1, 1, 1, 1]))
+    with pytest.raises(DataError, match=r"spans \d+ m: coordinates must be in metres"):
+        build(root, "test")
+
+
+def test_a_room_that_only_looks_dense_is_reported(root):
+    """900 points a square metre: more than 1,024 in 1.25 m × 1.25 m, never in a block."""
+    rng = np.random.default_rng(0)
+    thin = np.column_stack([rng.random((18000, 2)) * (4, 5), rng.random((18000, 4)), np.ones(18000)])
+    np.save(root / "Area_1_hall_1.npy", thin)
+    with pytest.warns(UserWarning, match="are left out: Area_1_hall_1"):
+        assert "Area_1_hall_1" not in {room.name for room in build(root).rooms}
 
 
 def test_blocks(root):

@@ -43,7 +43,7 @@ def rewrite(root, change):
 @pytest.mark.parametrize(("change", "message"), [
     (lambda text: text.replace("6.000000\n", "9.000000\n"),
      "test1.txt has parts 9, but those of the category Cap are 6"),
-    (lambda text: "1 2 3\n", "holds 1 lines of 3 numbers, not finite lines of 7"),
+    (lambda text: "1 2 3\n", "holds 1 lines of 3 numbers, not lines of 7"),
     (lambda text: "a b\n", "is not a file of numbers"),
     (lambda text: "", "test1.txt .*(holds|is not)"),
 ])

@@ -49,6 +49,7 @@ def test_train_and_test(run, tmp_path):
     assert re.search(r"Plain  ins-mIoU ([\d.]+)  cls-mIoU ([\d.]+)  OA ([\d.]+)", out).groups() == trained
     assert re.search(r"Mean of 2 views  ins-mIoU [\d.]+", out)
     assert re.search(r"Airplane  3 +[\d.]+\nCap +3 +[\d.]+", out)
+    folder = folder.parent / "test"
     pictures = sorted(path.name for path in (folder / "parts").glob("*.png"))
     assert pictures == ["Airplane_test0.png", "Airplane_test1.png", "Cap_test0.png", "Cap_test1.png"]
     assert matplotlib.image.imread(folder / "parts" / pictures[0]).std() > 0.05

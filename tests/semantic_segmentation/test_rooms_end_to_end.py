@@ -83,6 +83,12 @@ def test_bad_annotations(run, tmp_path):
     assert re.search("Area_1/office_1/Annotations/table_1.txt is empty", lines[0])
     assert re.search("Area_5/office_1/Annotations/table_1.txt, line 2: '1 2 3' is not x y z r g b", lines[1])
     assert list((tmp_path / "rooms").iterdir()) == []
+    empty = raw / "Area_1" / "office_1" / "Annotations" / "table_1.txt"
+    empty.write_bytes(b"\0" * 4096)  # what an interrupted unzip leaves
+    (empty.parent / "._chair_1.txt").write_bytes(b"\0\5\x16\7")  # what macOS leaves
+    assert "table_1.txt holds no points" in run(prepare_s3dis, raw, "rooms", status=1).err
+    run(prepare_s3dis, raw, "rooms", "--workers", 0, status=2)
+    assert "cannot be made" in run(prepare_s3dis, raw, empty, status=2).err
     err = run(prepare_s3dis, tmp_path, "rooms", status=2).err
     assert err.count("\n") == 1
     assert "holds no Area_<n>/<room>/Annotations" in err
@@ -121,6 +127,7 @@ def test_train_and_test(run, tmp_path):
     out = run(main_test, *flags(root, "--ckpts", folder / "ckpt-best.pth", "--num_votes", 2, "--visual")).out
     scores = re.search(r"All 1 rooms, 2 votes  mIoU ([\d.]+)  OA ([\d.]+)", out)
     assert float(scores[1]) == pytest.approx(best, abs=15)
+    folder = folder.parent / "test"
     prediction = np.load(folder / "predictions" / "Area_5_office_1.npy")
     truth = np.load(root / "Area_5_office_1.npy")[:, 6]
     assert 100 * (prediction == truth).mean() == pytest.approx(float(scores[2]), abs=0.01)
@@ -163,13 +170,34 @@ def test_mistakes_are_one_line(run, tmp_path):
             (flags(root), "holds no rooms of Area 5, which is to be tested"),
             (flags(tmp_path / "absent"), "absent is not a folder: see 'S3DIS' in DATASET.md"),
             (flags(root, "--test_area", 9), "test_area is 9; S3DIS has areas 1 to 6"),
-            (flags(root, "--test_area", 2)[:-1] + ("model.taps=[4]",), r"model.taps is \[4\]; it must name different")):
+            (flags(root, "--test_area", 2)[:-1] + ("model.taps=[4]",), r"model.taps is \[4\]; it must name different"),
+            (flags(root, "--config", ROOT / "cfgs" / "part_segmentation" / "shapenetpart.yaml"), "does not exist"),
+            (flags(root, "--test_area", 2) + ("model.num_classes=12",), "num_classes is 12, but S3DIS needs 13"),
+            (flags(root, "--test_area", 2) + ("total_bs=0",), "key 'total_bs' is 0; it must be a whole number"),
+            (flags(root, "--learning_rate", "-1"), "optimizer.kwargs.lr' is -1.0; it must be a number of at least 0"),
+            (flags("2024"), "2024 is not a folder"), (flags("a: b #"), "a: b # is not a folder")):
         err = run(main, *argv, status=2).err
         lines = [line for line in err.splitlines() if line.startswith("error: ")]
         assert len(lines) == 1, err
         assert re.search(message, lines[0])
         assert "Traceback" not in err
+    run(main, *flags(root, "--num_votes", 0), status=2)
     assert "testing needs --ckpts" in run(main_test, *flags(root), status=2).err
+
+
+def test_rooms_are_tested_whatever_their_density(run, tmp_path):
+    root = write_rooms(tmp_path / "rooms", (1, 2, 5))
+    np.save(root / "Area_5_WC_1.npy", np.load(root / "Area_5_office_1.npy")[:900])
+    run(main, *flags(root, "--epoch", 1))
+    best = tmp_path / "work_dirs" / "s3dis" / "semantic_segmentation" / "default" / "ckpt-last.pth"
+    before = (best.parent / "config.yaml").read_text()
+    out = run(main_test, *flags(root, "--ckpts", best, "--num_votes", 1))
+    assert "All 2 rooms, 1 votes" in out.out
+    assert len(np.load(best.parents[1] / "test" / "predictions" / "Area_5_WC_1.npy")) == 900
+    assert "has seen" not in out.err
+    other = run(main_test, *flags(root, "--ckpts", best, "--num_votes", 1, "--test_area", 2, "--exp_name", "default"))
+    assert "was trained with Area 5 held out, so it has seen Area 2: give --test_area 5" in other.err
+    assert (best.parent / "config.yaml").read_text() == before
 
 
 @pytest.mark.parametrize("task", ["semantic_segmentation", "part_segmentation"])

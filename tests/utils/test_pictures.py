@@ -108,7 +108,7 @@ def test_failed_writing_keeps_the_old_file(tmp_path, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr("utils.pictures.os.replace", fail)
+    monkeypatch.setattr("utils.files.os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         write_ply(tmp_path / "c.ply", CLOUD[:3])
     assert (tmp_path / "c.ply").read_bytes() == before
