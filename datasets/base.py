@@ -106,6 +106,26 @@ def few_points(path, points, npoints):
     return DataError(f"{path} has {points} points, but {npoints} are asked for: lower npoints or remove it")
 
 
+def read_every(items, read, named=10):
+    """Return ``read(item)`` of all ``items``.
+
+    Those that raise a DataError are gathered into one DataError, which says how many there are and what the first
+    ``named`` say.
+    """
+    results, errors = [], []
+    for item in items:
+        try:
+            results.append(read(item))
+        except DataError as error:
+            errors.append(str(error))
+    if len(errors) > 1:
+        more = f"; and {len(errors) - named} more" if len(errors) > named else ""
+        raise DataError(f"{len(errors)} clouds are damaged: {'; '.join(errors[:named])}{more}")
+    if errors:
+        raise DataError(errors[0])
+    return results
+
+
 def absent_files(first, absent, total, advice):
     """Return the error of ``absent`` listed files that are not there, of which ``first`` is one."""
     return DataError(f"{first} does not exist ({absent} of {total} listed files {'is' if absent == 1 else 'are'} "

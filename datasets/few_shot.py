@@ -10,6 +10,11 @@ from datasets.safe_pickle import load_pickle
 from utils.errors import ConfigError, DataError
 
 
+def fold_path(folder, way, shot, fold):
+    """Return the file of a fold."""
+    return pathlib.Path(folder) / f"{way}way_{shot}shot" / f"{fold}.pkl"
+
+
 @DATASETS.register
 class ModelNetFewShot(PointCloudDataset):
     """One fold: ``way`` classes with ``shot`` training clouds each, and others to test on.
@@ -27,7 +32,7 @@ class ModelNetFewShot(PointCloudDataset):
         if None in (way, shot, fold):
             raise ConfigError("few-shot data needs --way, --shot and --fold, for example --way 5 --shot 10 --fold 0")
         self.channels = 6 if USE_NORMALS else 3
-        self.path = pathlib.Path(DATA_PATH) / f"{way}way_{shot}shot" / f"{fold}.pkl"
+        self.path = fold_path(DATA_PATH, way, shot, fold)
         if not self.path.is_file():
             raise DataError(f"{self.path} does not exist: {self.source}")
         self.clouds, labels, classes = self.read(way, NUM_CATEGORY)
@@ -40,7 +45,8 @@ class ModelNetFewShot(PointCloudDataset):
         """Return the clouds, labels and class numbers of the subset, checked."""
         content = load_pickle(self.path)
         samples = content.get(self.subset) if isinstance(content, dict) else None
-        if not isinstance(samples, list) or not samples or any(len(sample) != 3 for sample in samples):
+        if not isinstance(samples, list) or not samples or any(
+                not isinstance(sample, (tuple, list)) or len(sample) != 3 for sample in samples):
             raise DataError(f"{self.path} is not a fold: no list '{self.subset}' of (points, label, class)")
         clouds, labels, classes = [], [], []
         for index, (points, label, number) in enumerate(samples):
@@ -48,7 +54,10 @@ class ModelNetFewShot(PointCloudDataset):
             cloud = check_cloud(points, where, self.npoints)
             if cloud.shape[1] < self.channels:
                 raise DataError(f"{where} holds no normals; set USE_NORMALS to false")
-            label, number = (int(np.asarray(value).item()) for value in (label, number))
+            try:
+                label, number = (int(np.asarray(value).item()) for value in (label, number))
+            except (ValueError, TypeError, OverflowError) as error:
+                raise DataError(f"{where} has a label or class that is not a whole number") from error
             if not 0 <= label < way or not 0 <= number < categories:
                 raise DataError(f"{where} has label {label} and class {number}, but there are {way} ways and "
                                 f"{categories} classes")

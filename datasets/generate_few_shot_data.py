@@ -15,6 +15,7 @@ from utils.command import run_command
 from utils.config import load_section
 from utils.errors import ConfigError, UserError
 from utils.files import replacing
+from utils.parser import natural, positive
 
 TESTS = 20  # test clouds a class
 
@@ -49,10 +50,10 @@ def parse(argv=None):
     add = parser.add_argument
     add("--config", default="cfgs/dataset_configs/ModelNet40.yaml", metavar="FILE", help="the data set to draw from")
     add("--output", default="data/ModelNetFewshot", metavar="FOLDER")
-    add("--ways", type=int, nargs="+", default=[5, 10], metavar="N")
-    add("--shots", type=int, nargs="+", default=[10, 20], metavar="N")
-    add("--folds", type=int, default=10, metavar="N")
-    add("--seed", type=int, default=0, metavar="N")
+    add("--ways", type=positive, nargs="+", default=[5, 10], metavar="N")
+    add("--shots", type=positive, nargs="+", default=[10, 20], metavar="N")
+    add("--folds", type=positive, default=10, metavar="N")
+    add("--seed", type=natural, default=0, metavar="N")
     add("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override keys of the data set")
     return parser.parse_args(argv)
 

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.base import PointCloudDataset, absent_files, check_cloud, normalize, read_lines
+from datasets.base import PointCloudDataset, absent_files, check_cloud, normalize, read_every, read_lines
 from datasets.build import DATASETS
 from datasets.safe_pickle import load_pickle
 from extensions.ops import furthest_point_sample
@@ -47,14 +47,19 @@ class ModelNet(PointCloudDataset):
     def read_cache(self, path, points):
         """Return the clouds and labels in the pickle ``path``, checked."""
         content = load_pickle(path)
-        if not isinstance(content, list) or len(content) != 2 or len(content[0]) != len(content[1]):
+        if (not isinstance(content, list) or len(content) != 2 or not all(isinstance(part, list) for part in content)
+                or len(content[0]) != len(content[1])):
             raise DataError(f"{path} is not a pickle of [clouds, labels]")
         if len(content[0]) != len(self.ids):
             raise DataError(f"{path} holds {len(content[0])} clouds, but the list names {len(self.ids)}")
-        clouds = [check_cloud(cloud, f"{path}, cloud {index}", points) for index, cloud in enumerate(content[0])]
+        clouds = read_every(enumerate(content[0]), lambda entry: check_cloud(entry[1], f"{path}, cloud {entry[0]}",
+                                                                             points))
         if clouds[0].shape[1] < self.channels:
             raise DataError(f"{path} holds no normals; set USE_NORMALS to false")
-        labels = np.array([np.asarray(label).item() for label in content[1]], np.int64)
+        try:
+            labels = np.array([np.asarray(label).item() for label in content[1]], np.int64)
+        except (ValueError, TypeError, OverflowError) as error:
+            raise DataError(f"{path} has labels that are not whole numbers") from error
         if labels.min() < 0 or labels.max() >= len(self.class_names):
             raise DataError(f"{path} has labels from {labels.min()} to {labels.max()}, but there are "
                             f"{len(self.class_names)} classes")

@@ -6,18 +6,19 @@ import zlib
 
 import numpy as np
 
-from datasets.base import NPY_ERRORS, load_npy
+from datasets.base import NPY_ERRORS, load_npy, normalize, upright
 from datasets.pcd import read_pcd
 from utils.errors import DataError
 
 MESH_FORMATS = (".ply", ".obj", ".off", ".stl", ".glb")
+LARGEST = 1e15  # coordinate; squares and sums of such numbers are still exact enough
 TEXT_FORMATS = (".xyz", ".txt")
 ARRAY_FORMATS = (".npy", ".npz")
 FORMATS = (*MESH_FORMATS, *TEXT_FORMATS, *ARRAY_FORMATS, ".pcd")
 
 
 def read_points(path, samples=8192):
-    """Return the points (N, 3) float32 of a file, N ≤ ``samples``, the same at every call.
+    """Return the points (N, 3) float64 of a file, N ≤ ``samples``, the same at every call.
 
     A mesh is sampled uniformly on its surface with ``samples`` points; of a cloud with more points than that a random
     choice is kept. Coordinates are those of the file.
@@ -40,29 +41,39 @@ def read_points(path, samples=8192):
         raise DataError(f"{path} holds an array of shape {points.shape} and type {points.dtype}, not points (N, 3)")
     if not len(points):
         raise DataError(f"{path} holds no points")
-    points = points[:, :3].astype(np.float32)
+    points = points[:, :3].astype(np.float64)
     if not np.isfinite(points).all():
         raise DataError(f"{path} holds NaN or infinite coordinates")
+    if np.abs(points).max() > LARGEST:
+        raise DataError(f"{path} holds coordinates that are too large")
     if len(points) > samples:
         points = points[np.random.default_rng(0).permutation(len(points))[:samples]]
     return points
 
 
-def find_files(paths):
-    """Return the files that ``paths`` name; a folder stands for all files of a known format in it, sorted.
+def read_cloud(path, samples=8192, up="y"):
+    """Return the points (N, 3) float32 of a file, centred, scaled to the unit sphere, and turned so that y is up.
 
-    Raises DataError for a folder without any. Files that are named one by one are returned whatever they are.
+    They are centred before they are rounded to float32, so that coordinates far from the origin lose nothing. ``up``
+    is the axis that points upwards in the file. Raises DataError as ``read_points`` does.
     """
-    files = []
-    for path in map(pathlib.Path, paths):
-        if not path.is_dir():
-            files.append(path)
-            continue
-        inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in FORMATS and file.is_file())
-        if not inside:
-            raise DataError(f"{path} holds no files of a known format: {' '.join(FORMATS)}")
-        files += inside
-    return files
+    return upright(normalize(read_points(path, samples)), up).astype(np.float32)
+
+
+def find_files(path):
+    """Return the files that ``path`` names; a folder stands for all files of a known format in it, sorted.
+
+    Hidden files and folders in it are passed over. Raises DataError for a folder without any. A file is returned
+    whatever it is.
+    """
+    path = pathlib.Path(path)
+    if not path.is_dir():
+        return [path]
+    inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in FORMATS and file.is_file()
+                    and not any(part.startswith(".") for part in file.relative_to(path).parts))
+    if not inside:
+        raise DataError(f"{path} holds no files of a known format: {' '.join(FORMATS)}")
+    return inside
 
 
 def _read_mesh(path, samples):
@@ -84,15 +95,18 @@ def _read_mesh(path, samples):
 
 
 def _read_text(path, samples):
-    """Numbers in lines, separated by blanks, commas or semicolons; coordinates first; ``#`` starts a comment."""
+    """Numbers in lines, separated by blanks, commas or semicolons; coordinates first; ``#`` starts a comment.
+
+    A first line of words, such as ``x,y,z``, or of one number, that of the points, is passed over. Where semicolons
+    separate, commas are decimal ones.
+    """
     try:
-        text = path.read_text()
-        lines = text.replace(",", " ").replace(";", " ").splitlines()
-        if len(lines) > 1 and lines[0].strip().isdigit():
-            lines = lines[1:]  # an .xyz file may begin with its number of points
-        if not any(line.split("#")[0].strip() for line in lines):
-            return np.empty((0, 3))
-        return np.loadtxt(lines, dtype=np.float64, ndmin=2)
+        text = path.read_text(encoding="utf-8-sig")
+        text = text.replace(",", "." if ";" in text else " ").replace(";", " ")
+        lines = [line for line in text.splitlines() if line.split("#")[0].strip()]
+        if len(lines) > 1 and (lines[0].strip().isdigit() or not any(map(str.isdigit, lines[0]))):
+            lines = lines[1:]
+        return np.loadtxt(lines, dtype=np.float64, ndmin=2) if lines else np.empty((0, 3))
     except ValueError as error:
         raise DataError(f"{path} is not a file of numbers in columns ({_reason(error)})") from error
 
@@ -102,15 +116,22 @@ def _read_array(path, samples):
         return load_npy(path)
     try:
         with np.load(path, allow_pickle=False) as content:
-            names = [name for name in ("points", "xyz", "pc", "data", *content.files) if name in content.files]
-            arrays = [content[name] for name in names]
+            shapes = {}
+            for name in dict.fromkeys(["points", "xyz", "pc", "data", *content.files]):
+                if name not in content.files:
+                    continue
+                try:
+                    array = content[name]
+                except ValueError:  # of objects, which are not read
+                    continue
+                if array.ndim == 2 and array.shape[1] >= 3:
+                    return array
+                shapes[name] = array.shape
     except (*NPY_ERRORS, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
             struct.error) as error:
         raise DataError(f"{path} is damaged or not a .npz file of numbers ({_reason(error)})") from error
-    clouds = [array for array in arrays if array.ndim == 2 and array.shape[1] >= 3]
-    if not clouds:
-        raise DataError(f"{path} holds no array of shape (N, 3); its arrays: {', '.join(names) or 'none'}")
-    return clouds[0]
+    raise DataError(f"{path} holds no array of shape (N, 3); its arrays: "
+                    f"{', '.join(f'{name} {shape}' for name, shape in shapes.items()) or 'none'}")
 
 
 def _reason(error):

@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.base import PointCloudDataset, check_up, few_points, normalize, upright
+from datasets.base import PointCloudDataset, check_up, few_points, normalize, read_every, upright
 from datasets.build import DATASETS
 from datasets.point_files import FORMATS, read_points
 from utils.errors import ConfigError, DataError
@@ -43,9 +43,8 @@ class PointFolder(PointCloudDataset):
         self.labels = np.repeat(np.arange(len(self.class_names)), [len(files[name]) for name in self.class_names])
         self.ids = [file.relative_to(self.folder).as_posix() for file in self.files]
         self.clouds = self.load(N_POINTS)
-        for file, cloud in zip(self.files, self.clouds, strict=True):
-            if len(cloud) < npoints:
-                raise few_points(file, len(cloud), npoints)
+        small = [file for file, cloud in zip(self.files, self.clouds, strict=True) if len(cloud) < npoints]
+        read_every(small, lambda file: check_size(file, self.clouds[self.files.index(file)], npoints))
 
     def load(self, samples):
         """Return the points of all files, from the cache where it is of these very files."""
@@ -55,7 +54,7 @@ class PointFolder(PointCloudDataset):
         clouds = read_cache(cache, stamp)
         if clouds is None:
             bar = tqdm(self.files, f"Reading {self.subset}", unit="file", disable=None)
-            clouds = [read_points(file, samples) for file in bar]
+            clouds = read_every(bar, lambda file: centred(read_points(file, samples)))
             write_cache(cache, stamp, clouds)
         return clouds
 
@@ -63,6 +62,17 @@ class PointFolder(PointCloudDataset):
         points = self.clouds[index]
         points = points[self.rng(index).permutation(len(points))[:self.npoints]]
         return torch.from_numpy(upright(normalize(points), self.up)), int(self.labels[index])
+
+
+def centred(points):
+    """Return points (N, 3) about their mean as float32, so that those far from the origin lose nothing by it."""
+    return (points - points.mean(0)).astype(np.float32)
+
+
+def check_size(file, cloud, npoints):
+    """Raise DataError where ``cloud``, of ``file``, has fewer than ``npoints`` points."""
+    if len(cloud) < npoints:
+        raise few_points(file, len(cloud), npoints)
 
 
 def list_classes(folder, subset, test_share):

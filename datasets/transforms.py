@@ -34,7 +34,10 @@ TRANSFORMS = {"ScaleAndTranslate": scale_and_translate, "ScaleAndShift": scale_a
 
 
 def build_transform(names):
-    """Return a function that applies the named augmentations one after the other."""
+    """Return a function that applies the named augmentations one after the other; none for None."""
+    if isinstance(names, str):
+        raise ConfigError(f"transforms must be a list, as in [{names}], not a text")
+    names = names or []
     for name in names:
         if name not in TRANSFORMS:
             raise ConfigError(f"unknown transform '{name}'{nearest(name, TRANSFORMS)}")
@@ -67,9 +70,7 @@ def candidates(points, npoints):
 
 
 def random_subset(points, npoints):
-    """Return ``npoints`` random points (B, npoints, C), the same rows of every cloud, as published."""
-    if npoints == points.shape[1]:
-        return points
+    """Return ``npoints`` random points (B, npoints, C), the same rows of every cloud in random order, as published."""
     return points[:, torch.randperm(points.shape[1], device=points.device)[:npoints]]
 
 

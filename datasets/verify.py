@@ -65,6 +65,22 @@ def sections_of(config):
     raise ConfigError("it names no data set: neither 'dataset' nor 'NAME' is in it")
 
 
+FOLDS = [(way, shot, fold) for way in (5, 10) for shot in (10, 20) for fold in range(10)]  # those of the paper
+
+
+def every_fold(sections):
+    """Return ``sections`` with each few-shot data set replaced by all of its folds."""
+    result = {}
+    for name, (base, others) in sections.items():
+        if base.get("NAME") != "ModelNetFewShot":
+            result[name] = (base, others)
+            continue
+        for way, shot, fold in FOLDS:
+            result[f"{name}, {way}-way {shot}-shot, fold {fold}"] = (base, {**others, "way": way, "shot": shot,
+                                                                          "fold": fold})
+    return result
+
+
 def main():
     parser = argparse.ArgumentParser(description="Say what data of a config is there, missing or damaged.")
     parser.add_argument("config", metavar="CONFIG", help="a run's config file, or one of cfgs/dataset_configs/")
@@ -76,6 +92,8 @@ def main():
     try:
         apply_few_shot(config, args)
         sections = sections_of(config)
+        if None in (args.way, args.shot, args.fold):
+            sections = every_fold(sections)
     except ConfigError as error:
         raise ConfigError(f"{args.config}: {error}") from None
     failed, seen = False, {}

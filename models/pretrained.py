@@ -5,6 +5,7 @@ from utils.config import load_config
 from utils.errors import CheckpointError, ConfigError
 
 PRETRAINING = ("ACT_PointDistillation", "ACT_PointBERT")
+NPOINTS = 1024  # of a cloud, where neither config nor checkpoint says
 # the keys of a student in a config of these that a PointTransformer has too
 SHARED_KEYS = ("embed_dim", "depth", "num_heads", "drop_path_rate")
 
@@ -19,38 +20,52 @@ def load_pretrained(checkpoint, config=None, device="cpu"):
         device: where the model goes.
 
     ``model.forward_features(points)`` gives features (B, 2C) of clouds (B, N, 3) float32, which should be centred,
-    scaled to the unit sphere (``datasets.base.normalize``) and have y up. ``model(points)["logits"]`` means something
-    after fine-tuning alone. ``model.class_names`` is the list of classes, or None where the file does not tell.
+    scaled to the unit sphere, have y up (``datasets.point_files.read_cloud``) and ``model.npoints`` points.
+    ``model(points)["logits"]`` means something after fine-tuning alone; ``model.class_names`` are the classes then.
 
     Raises CheckpointError or ConfigError where the file is damaged, or not of that model.
     """
     content = read(checkpoint)
-    section = dict(load_config(config).model) if config is not None else notes_in(content).get("model")
-    return build_pretrained(section or {"NAME": "PointTransformer"}, content, checkpoint).to(device)
+    config = load_config(config) if config is not None else notes_in(content)
+    model = build_pretrained(config.get("model", {"NAME": "PointTransformer"}), content, checkpoint).to(device)
+    model.npoints = config.get("npoints") or NPOINTS
+    return model
 
 
-def build_pretrained(section, content=None, path=None):
-    """Build the PointTransformer of a ``model`` section, of stage II or of fine-tuning, and load a checkpoint.
+def build_pretrained(section, content=None, path=None, head=True):
+    """Build the PointTransformer of a ``model`` section, of pretraining or of fine-tuning, and load a checkpoint.
 
-    ``content`` is what ``checkpoint.read`` returned for ``path``; None leaves the model untrained. The model has the
-    attributes ``load_report``; ``classes``, their number; ``class_names``, where the file tells them, or None; and
-    ``trained_head``, whether the file has a head. It is in evaluation mode.
+    ``content`` is what ``checkpoint.read`` returned for ``path``; None leaves the model untrained. What kind of head
+    the file has is seen from its weights, unless the section says; a head that does not fit is a CheckpointError.
+    Without ``head`` it is left out, for features alone.
+
+    The model has the attributes ``load_report``; ``classes``, their number; ``class_names``, where the file tells them,
+    or None; and ``trained_head``, whether it has a head of the file's. It is in evaluation mode.
     """
     if section.get("NAME") not in ("PointTransformer", *PRETRAINING):
         raise ConfigError(f"{path or 'the config'} is of the model {section.get('NAME')}; a PointTransformer or one of "
                           f"{', '.join(PRETRAINING)} is needed")
+    section = dict(section)
     if section["NAME"] in PRETRAINING:
         section = student_section(section)
     weights = {} if content is None else weights_in(content, path)
-    head = [value for key, value in weights.items() if "cls_head_finetune." in key and key.endswith(".bias")]
-    section = {"cls_dim": len(head[-1]) if head else 1, **section}
-    if head and section["cls_dim"] != len(head[-1]):
-        raise CheckpointError(f"checkpoint {path} has {len(head[-1])} classes, but the config's model.cls_dim is "
+    biases = [value for key, value in weights.items() if "cls_head_finetune." in key and key.endswith(".bias")]
+    if any("side_alpha" in key for key in weights):
+        section.setdefault("transfer_type", "side")
+    elif len(biases) == 1:
+        section.setdefault("transfer_type", "linear")
+    if not head:
+        weights = {key: value for key, value in weights.items() if "cls_head_finetune." not in key}
+        section["cls_dim"], biases = 1, []
+    classes = len(biases[-1]) if biases else section.get("cls_dim", 1)
+    if section.setdefault("cls_dim", classes) != classes:
+        raise CheckpointError(f"checkpoint {path} has {classes} classes, but the config's model.cls_dim is "
                               f"{section['cls_dim']}")
     model = build_model_from_cfg(section)
-    model.load_report = "Untrained encoder" if content is None else load_model(model, weights, path)
-    model.classes, model.trained_head = section["cls_dim"], bool(head)
-    model.class_names = notes_in(content).get("class_names") if head else None
+    model.load_report = "Untrained encoder" if content is None else load_model(model, weights, path, bool(biases))
+    model.classes, model.trained_head = classes, bool(biases)
+    names = notes_in(content).get("class_names") if biases else None
+    model.class_names = names and [*names, *(f"class {index}" for index in range(len(names), classes))]
     return model.eval()
 
 

@@ -33,6 +33,8 @@ def main():
     source, target = pathlib.Path(args.source), pathlib.Path(args.target)
     if target.suffix not in (".pth", ".safetensors"):
         raise ConfigError(f"{target} must end in .pth or .safetensors")
+    if target.resolve() == source.resolve():
+        raise ConfigError(f"{target} is the file itself, whose optimizer would be lost: give another name")
     result = slim(checkpoint.read(source), source)
     try:
         checkpoint.save(result, target)

@@ -24,13 +24,13 @@ def parse(argv=None):
 
 def main():
     args = parse()
-    model, names, features = Model(args), [], []
+    model, names, features = Model(args, head=False), [], []
 
     def keep(file, points):
         features.append(model.features(points).numpy())
         names.append(str(file))
 
-    failed = each_file(args, keep)
+    failed = each_file(args, model, keep)
     if not features:
         raise DataError("no file could be read: nothing is written")
     try:

@@ -12,23 +12,56 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from utils.command import run_command  # noqa: E402 - the script's folder is on the path, the project's is not
-from utils.config import replace_text  # noqa: E402
+from datasets.few_shot import fold_path  # noqa: E402 - the script's folder is on the path, the project's is not
+from utils.command import run_command  # noqa: E402
+from utils.config import apply_few_shot, load_config, plain, replace_text  # noqa: E402
+from utils.errors import ConfigError, DataError  # noqa: E402
 from utils.metrics import align  # noqa: E402
-from utils.parser import main_arguments  # noqa: E402
+from utils.parser import main_arguments, positive  # noqa: E402
 
 
 def run_fold(args):
-    """Fine-tune on one fold, or read what came out of it before; returns the last and the best OA in percent."""
-    path = args.folder / "result.json"
+    """Fine-tune on one fold, or read what came out of it before; returns the last and the best OA in percent.
+
+    Raises ConfigError where what came out before was of another checkpoint, config or seed.
+    """
+    path, identity = args.folder / "result.json", identity_of(args)
     if path.is_file():
-        return json.loads(path.read_text())
+        result = json.loads(path.read_text())
+        differing = [key for key in identity if result.get("of", {}).get(key) != identity[key]]
+        if differing:
+            raise ConfigError(f"{path} is the result of another {', '.join(differing)}: choose another --exp_name, or "
+                              f"remove {path.parents[1]}")
+        return result
     from tools import runner_finetune
 
     progress = runner_finetune.run(args)
-    result = {"last": progress.metrics["OA"], "best": progress.best["OA"]["OA"]}
+    result = {"last": progress.metrics["OA"], "best": progress.best["OA"]["OA"], "of": identity}
     replace_text(path, json.dumps(result) + "\n")
     return result
+
+
+def identity_of(args):
+    """Return what the result of a fold depends on."""
+    file = pathlib.Path(args.ckpts).stat() if args.ckpts and pathlib.Path(args.ckpts).is_file() else None
+    return {"checkpoint": args.ckpts and [args.ckpts, file and file.st_size, file and file.st_mtime_ns],
+            "config": json.dumps(plain(load_config(args.config, args.set)), sort_keys=True), "seed": args.seed,
+            "precision": args.amp}
+
+
+def find_folds(runs):
+    """Raise DataError, before anything is trained, unless the data of every one of ``runs`` is there."""
+    missing = []
+    for args in runs:
+        config = load_config(args.config, args.set)
+        apply_few_shot(config, args)
+        for section in config.dataset.values():
+            if section.get("_base_", {}).get("NAME") == "ModelNetFewShot":
+                path = fold_path(section._base_.DATA_PATH, args.way, args.shot, args.fold)
+                missing += [path] if not path.is_file() and path not in missing else []
+    if missing:
+        raise DataError(f"{missing[0]} does not exist, nor do {len(missing) - 1} other folds: make them with python -m "
+                        f"datasets.generate_few_shot_data")
 
 
 def summary(results):
@@ -43,26 +76,31 @@ def summary(results):
 
 def parse(argv=None):
     parser = argparse.ArgumentParser(
-        description="Run all folds of few-shot classification; further options are those of main.py.")
+        description="Run all folds of few-shot classification; further options are those of main.py.",
+        allow_abbrev=False)
     add = parser.add_argument
-    add("--ways", type=int, nargs="+", default=[5, 10], metavar="N")
-    add("--shots", type=int, nargs="+", default=[10, 20], metavar="N")
-    add("--folds", type=int, default=10, metavar="N")
+    add("--ways", type=positive, nargs="+", default=[5, 10], metavar="N")
+    add("--shots", type=positive, nargs="+", default=[10, 20], metavar="N")
+    add("--folds", type=positive, default=10, metavar="N", help="folds 0 … N - 1 are run")
     add("--exp_name", default="few_shot", metavar="NAME", help="name of the experiment's folder")
-    return parser.parse_known_args(argv)
+    own, others = parser.parse_known_args(argv)
+    for flag in ("--way", "--shot", "--fold"):
+        if flag in others:
+            raise ConfigError(f"{flag} is for main.py; here give {flag}s")
+    return own, others
 
 
 def main():
     own, others = parse()
     if not {"--scratch_model", "--finetune_model"} & set(others):
         others.append("--finetune_model")
+    runs = [main_arguments([*others, "--way", str(way), "--shot", str(shot), "--fold", str(fold), "--exp_name",
+                            f"{own.exp_name}/{way}way_{shot}shot/{fold}"])
+            for way in own.ways for shot in own.shots for fold in range(own.folds)]
+    find_folds(runs)
     results = {}
-    for way in own.ways:
-        for shot in own.shots:
-            for fold in range(own.folds):
-                args = main_arguments([*others, "--way", str(way), "--shot", str(shot), "--fold", str(fold),
-                                       "--exp_name", f"{own.exp_name}/{way}way_{shot}shot/{fold}"])
-                results.setdefault((way, shot), []).append(run_fold(args))
+    for args in runs:
+        results.setdefault((args.way, args.shot), []).append(run_fold(args))
     print(f"\n{summary(results)}")
 
 

@@ -3,11 +3,10 @@ import sys
 
 import torch
 
-from datasets.base import normalize, upright
 from datasets.class_names import known_names
-from datasets.point_files import FORMATS, find_files, read_points
+from datasets.point_files import FORMATS, find_files, read_cloud
 from datasets.transforms import furthest_subset
-from models.pretrained import build_pretrained, notes_in
+from models.pretrained import NPOINTS, build_pretrained, notes_in
 from tools.experiment import choose_device
 from utils import checkpoint
 from utils.config import load_config
@@ -21,32 +20,34 @@ def add_arguments(parser):
     add("--config", metavar="FILE", help="the config of the checkpoint (default: what the checkpoint says of itself)")
     add("--ckpts", required=True, metavar="FILE", help="checkpoint (.pth or .safetensors)")
     add("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override config values")
-    add("--up", choices=("y", "z"), default="y", help="the axis that points upwards in the files")
+    add("--up", choices=("y", "z"), help="the axis that points upwards in the files (default: as in training)")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 …")
 
 
 class Model:
     """A trained model, and how clouds are made ready for it."""
 
-    def __init__(self, args):
+    def __init__(self, args, head=True):
         content = checkpoint.read(args.ckpts)
         notes = notes_in(content)
         config = load_config(args.config, args.set) if args.config else notes
         if "model" not in config:
             raise ConfigError(f"checkpoint {args.ckpts} does not say what model it is of: give its --config")
-        self.device, self.up = choose_device(args.device), args.up
-        self.model = build_pretrained(dict(config["model"]), content, args.ckpts).to(self.device)
-        self.npoints = config.get("npoints") or 1024
+        self.device, self.up = choose_device(args.device), args.up or notes.get("up") or up_of(config)
+        self.model = build_pretrained(config["model"], content, args.ckpts, head).to(self.device)
+        self.npoints = config.get("npoints") or NPOINTS
         self.has_head = self.model.trained_head
-        names = self.model.class_names or known_names(config, self.model.classes)
-        self.class_names = [*names, *(f"class {index}" for index in range(len(names), self.model.classes))]
+        self.class_names = self.model.class_names or known_names(config, self.model.classes)
 
     def prepare(self, points):
-        """Return a cloud (N, 3) as the model wants it (1, npoints, 3): upright, normalised, subsampled.
+        """Return a normalised cloud (N, 3) as the model wants it: (1, npoints, 3); of fewer points all are kept.
 
-        Of fewer points than that all are kept.
+        Raises DataError where there are too few for the model's patches.
         """
-        points = torch.from_numpy(normalize(upright(points, self.up))).unsqueeze(0).to(self.device)
+        least = max(self.model.num_group, self.model.group_size)
+        if len(points) < least:
+            raise DataError(f"it has {len(points)} points, but this model needs {least}")
+        points = torch.from_numpy(points).unsqueeze(0).to(self.device)
         return furthest_subset(points, min(self.npoints, points.shape[1]))
 
     @torch.inference_mode()
@@ -60,19 +61,36 @@ class Model:
         return self.model.forward_features(self.prepare(points))[0].float().cpu()
 
 
-def each_file(args, use, refuse=lambda file, reason: None):
+def up_of(config):
+    """Return the axis that points upwards in the clouds of the config's training set."""
+    section = config.get("dataset", {}).get("train", {})
+    return {**section.get("_base_", {}), **section.get("others", {})}.get("up", "y")
+
+
+def each_file(args, model, use, refuse=lambda file, reason: None):
     """Call ``use(file, points)`` for each file that ``args`` names; a bad one is named on stderr and passed over.
 
-    ``refuse(file, reason)`` is told of it too. Returns the number of bad files.
+    ``refuse(file, reason)`` is told of it too. Returns the number of bad files and folders.
     """
     bad = 0
-    for file in find_files(args.files):
+
+    def name(path, error):
+        nonlocal bad
+        bad += 1
+        reason = one_line(error)
+        reason = reason if str(path) in reason else f"{path}: {reason}"
+        print(f"error: {reason}", file=sys.stderr, flush=True)
+        refuse(path, reason)
+
+    for path in args.files:
         try:
-            use(file, read_points(file))
+            files = find_files(path)
         except DataError as error:
-            bad += 1
-            reason = one_line(error)
-            reason = reason if str(file) in reason else f"{file}: {reason}"
-            print(f"error: {reason}", file=sys.stderr, flush=True)
-            refuse(file, reason)
+            name(path, error)
+            continue
+        for file in files:
+            try:
+                use(file, read_cloud(file, up=model.up))
+            except DataError as error:
+                name(file, error)
     return bad

@@ -10,6 +10,7 @@ sys.path.insert(0, str(ROOT))
 from tools.own_files import Model, add_arguments, each_file  # noqa: E402 - the script's folder is on the path
 from utils.command import run_command  # noqa: E402
 from utils.errors import CheckpointError  # noqa: E402
+from utils.parser import positive  # noqa: E402
 
 
 def top_classes(probability, names, count):
@@ -22,7 +23,7 @@ def top_classes(probability, names, count):
 def parse(argv=None):
     parser = argparse.ArgumentParser(description="Classify clouds and meshes by a fine-tuned checkpoint.")
     add_arguments(parser)
-    parser.add_argument("--top", type=int, default=3, metavar="N", help="classes to print")
+    parser.add_argument("--top", type=positive, default=3, metavar="N", help="classes to print")
     parser.add_argument("--json", action="store_true", help="print one JSON object a file")
     return parser.parse_args(argv)
 
@@ -46,7 +47,7 @@ def main():
         if args.json:
             print(json.dumps({"file": str(file), "error": reason}), flush=True)
 
-    sys.exit(1 if each_file(args, show, refuse) else 0)
+    sys.exit(1 if each_file(args, model, show, refuse) else 0)
 
 
 if __name__ == "__main__":

@@ -38,7 +38,9 @@ def linear_svm(train, test, seed=0, grid=SVM_C):
 
 
 def fit_probe(estimator, choices, train, test, seed=0):
-    """Fit ``estimator`` on standardised features and return its accuracy in percent on ``test``, and what was chosen.
+    """Fit ``estimator`` on standardised features.
+
+    Returns its accuracy in percent on ``test``, the value that was chosen, and whether there was a search for it.
 
     ``choices``, a dict of one parameter's name → values, is decided by three-fold cross-validation on the training
     set; where a class has fewer clouds than folds it is the middle value. ``train`` and ``test`` are (features (N, C),
@@ -58,5 +60,6 @@ def fit_probe(estimator, choices, train, test, seed=0):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", category=ConvergenceWarning)  # slow for large C, which is seldom chosen
         model.fit(*train)
-    chosen = model.best_params_[f"probe__{name}"] if hasattr(model, "best_params_") else values[len(values) // 2]
-    return 100 * float(np.mean(model.predict(test[0]) == test[1])), chosen
+    searched = hasattr(model, "best_params_")
+    chosen = model.best_params_[f"probe__{name}"] if searched else values[len(values) // 2]
+    return 100 * float(np.mean(model.predict(test[0]) == test[1])), chosen, searched

@@ -34,12 +34,17 @@ class Classification:
             raise ConfigError(f"{args.config}: model.cls_dim is {config.model.cls_dim}, but the data has {classes} "
                               f"classes")
         self.npoints = config.get("npoints", evaluated.npoints)
+        if not args.test and config.total_bs == 1:
+            raise ConfigError(f"{args.config}: total_bs is 1, but batch norm needs at least two clouds a step")
+        if config.get("vote", {}).get("times", 1) < 1 or config.get("vote", {}).get("rounds", 1) < 0:
+            raise ConfigError(f"{args.config}: vote.times must be at least 1, and vote.rounds at least 0")
         if not args.test:
             self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
         self.val_loader = build_loader(experiment, evaluated, 2 * config.total_bs)
         self.augment = build_transform(config.get("train_transforms", ["Rotate"]))
         self.vote_augment = build_transform(config.get("test_transforms", ["ScaleAndTranslate"]))
-        self.notes = {"model": plain(config.model), "npoints": self.npoints, "class_names": list(evaluated.class_names)}
+        self.notes = {"model": plain(config.model), "npoints": self.npoints, "class_names": list(evaluated.class_names),
+                      "up": getattr(evaluated, "up", "y")}
 
     def splits(self):
         """Return the splits to build, the evaluated one last: ``test``, or ``val`` where there is none, for --test."""

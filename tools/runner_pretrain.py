@@ -25,7 +25,8 @@ class Pretraining:
         self.datasets = {split: build_dataset(experiment, split) for split in ("train", "extra_train", "val")}
         self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
         self.augment = build_transform(config.get("train_transforms", ["ScaleAndTranslate"]))
-        self.notes = {"model": plain(config.model), "npoints": self.datasets["train"].npoints}
+        self.notes = {"model": plain(config.model), "npoints": self.datasets["train"].npoints,
+                      "up": getattr(self.datasets["train"], "up", "y")}
         probed = [self.datasets[split] for split in ("extra_train", "val")]
         self.probe_loaders = [build_loader(experiment, data, 2 * config.total_bs) for data in probed if data]
 

@@ -11,8 +11,11 @@ def run(args):
     """Fit every probe on the training clouds of the config, test it on the others, and return the accuracies."""
     experiment = open_experiment(args)
     config = experiment.config
+    for key, values in config.get("probe", {}).items():
+        if not isinstance(values, list) or not values:
+            raise ConfigError(f"{args.config}: probe.{key} is {values}; it must be a list of values")
     content = checkpoint.read(args.ckpts) if args.ckpts else None
-    model = build_pretrained(dict(config.model), content, args.ckpts).to(experiment.device)
+    model = build_pretrained(config.model, content, args.ckpts, head=False).to(experiment.device)
     experiment.log.info(model.load_report)
     splits = ["extra_train" if "extra_train" in config.dataset else "train", "val"]
     if "val" not in config.dataset:
@@ -40,8 +43,9 @@ def report(experiment, train, test):
                                  [k for k in keys.get("neighbours", NEIGHBOURS) if 2 * len(train[1]) >= 3 * k])}
     accuracies = {}
     for name, (estimator, parameter, values) in probes.items():
-        accuracies[name], chosen = fit_probe(estimator, {parameter: values}, train, test, seed)
-        experiment.log.info("%-20s  OA %.2f  (%s = %g, by cross-validation on the training set)", name,
-                            accuracies[name], "k" if parameter == "n_neighbors" else parameter, chosen)
+        accuracies[name], chosen, searched = fit_probe(estimator, {parameter: values}, train, test, seed)
+        how = "by cross-validation on the training set" if searched else "too few clouds for cross-validation"
+        experiment.log.info("%-20s  OA %.2f  (%s = %g, %s)", name, accuracies[name],
+                            "k" if parameter == "n_neighbors" else parameter, chosen, how)
     experiment.close()
     return accuracies

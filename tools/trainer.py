@@ -152,8 +152,12 @@ class Trainer:
         state = checkpoint.read(path)
         if not isinstance(state, dict) or "base_model" not in state or "optimizer" not in state:
             raise CheckpointError(f"checkpoint {path} holds no training to resume; give it as --start_ckpts")
-        checkpoint.load_model(self.model, state["base_model"], path)
-        self.optimizer.load_state_dict(state["optimizer"])
+        checkpoint.load_model(self.model, checkpoint.weights_in(state, path), path, complete=True)
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(f"checkpoint {path} is of a training of other parameters ({error}): resume with the "
+                                  f"config that it was started with") from error
         self.scheduler.step(state["epoch"])
         metric, best = next(iter(self.task.metrics)), state["best_metrics"]
         best = {metric: best} if metric in best else {}  # a published file names its metrics otherwise

@@ -32,7 +32,7 @@ def main_arguments(argv=None):
     add("--vote", action="store_true", help="while fine-tuning, test by a vote too wherever accuracy is at its best")
     add("--way", type=positive, metavar="N", help="few-shot: classes of a fold")
     add("--shot", type=positive, metavar="N", help="few-shot: training clouds a class")
-    add("--fold", type=_natural, metavar="N", help="few-shot: number of the fold")
+    add("--fold", type=natural, metavar="N", help="few-shot: number of the fold")
     return check_main(_finish(parser.parse_args(argv)))
 
 
@@ -74,7 +74,7 @@ def segmentation_arguments(config, areas=False, test=False, argv=None):
     """Parse a command line of segmentation, whose flags stand for keys of ``config``; ``areas``: of S3DIS."""
     parser = _common("Test a segmentation model." if test else "Train a segmentation model.", config)
     add = parser.add_argument
-    kinds = {"float": float, "natural": _natural, "positive": positive, "text": str}
+    kinds = {"float": float, "natural": natural, "positive": positive, "text": str}
     for name, (kind, _, text) in SEGMENTATION_FLAGS.items():
         add(f"--{name}", type=kinds[kind], metavar={"root": "DIR", "optimizer": "NAME"}.get(name, "N"), help=text)
     add("--model", choices=("pt",), help="the published name of the model, of which there is one")
@@ -120,9 +120,9 @@ def _common(description, config=None):
     add("--start_ckpts", metavar="FILE", help="checkpoint whose weights training starts from")
     add("--resume", action="store_true", help="go on from ckpt-last.pth of the experiment's folder")
     add("--val_freq", type=positive, default=1, metavar="N", help="evaluate every N epochs")
-    add("--seed", type=int, default=0, metavar="N", help="seed of every random generator")
+    add("--seed", type=natural, default=0, metavar="N", help="seed of every random generator")
     add("--deterministic", action="store_true", help="deterministic kernels, at some cost in speed")
-    add("--num_workers", type=_natural, default=min(8, (os.cpu_count() or 1) // 2), metavar="N",
+    add("--num_workers", type=natural, default=min(8, (os.cpu_count() or 1) // 2), metavar="N",
         help="processes that load data (0: the main process)")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 …")
     add("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision (fp16 on GPUs alone)")
@@ -152,7 +152,7 @@ def positive(text):
     return int(text)
 
 
-def _natural(text):
+def natural(text):
     if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 0")
     return int(text)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from datasets.point_files import find_files, read_points
+from datasets.point_files import find_files, read_cloud, read_points
 from utils.errors import DataError
 
 RNG = np.random.default_rng(0)
@@ -23,7 +23,7 @@ def test_meshes_are_sampled_on_their_surface(tmp_path, kind):
     path = tmp_path / f"box.{kind}"
     trimesh.creation.box((2, 4, 6)).export(path)
     points = read_points(path, 3000)
-    assert (points.shape, points.dtype) == ((3000, 3), np.float32)
+    assert (points.shape, points.dtype) == ((3000, 3), np.float64)
     assert np.abs(points).max(0) == pytest.approx([1, 2, 3], rel=1e-5)
     on_surface = np.isclose(np.abs(points) / [1, 2, 3], 1, atol=1e-5).any(1)
     assert on_surface.all()
@@ -54,9 +54,10 @@ def test_a_scene_of_moved_parts(tmp_path):
 
 
 @pytest.mark.parametrize("text", [
-    "1 2 3\n4 5 6\n", "1,2,3,0.1,0.2,0.3\n4,5,6,0,0,1\n", "# a comment\n1;2;3\n\n4;5;6\n", "2\n1 2 3 \n4 5 6"])
+    "1 2 3\n4 5 6\n", "1,2,3,0.1,0.2,0.3\n4,5,6,0,0,1\n", "# a comment\n1;2;3\n\n4;5;6\n", "2\n1 2 3 \n4 5 6",
+    "x,y,z\n1,2,3\n4,5,6", "\ufeff1 2 3\n4 5 6", "1,0;2,0;3,0\n4,0;5,0;6,0\n"])
 def test_text(tmp_path, text):
-    (tmp_path / "a.txt").write_text(text)
+    (tmp_path / "a.txt").write_text(text, encoding="utf-8")
     assert read_points(tmp_path / "a.txt").tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
@@ -92,7 +93,7 @@ def test_pcd_in_every_storage(tmp_path):
              "compressed": header("binary_compressed") + compressed(literal_runs(columns), len(columns))}
     for name, content in files.items():
         (tmp_path / f"{name}.pcd").write_bytes(content)
-        assert np.array_equal(read_points(tmp_path / f"{name}.pcd"), CLOUD), name
+        assert np.array_equal(read_points(tmp_path / f"{name}.pcd").astype(np.float32), CLOUD), name
 
 
 def test_pcd_copies_overlap_and_invalid_points_go(tmp_path):
@@ -146,17 +147,34 @@ def test_bad_files_are_named(tmp_path, name):
 def test_no_code_in_arrays_is_run(tmp_path):
     np.save(tmp_path / "a.npy", np.array([print], object), allow_pickle=True)
     np.savez(tmp_path / "a.npz", points=np.array([print], object))
-    for name in ("a.npy", "a.npz"):
-        with pytest.raises(DataError, match="is damaged or not a"):
+    for name, message in (("a.npy", "is damaged or not a"), ("a.npz", "holds no array of shape")):
+        with pytest.raises(DataError, match=message):
             read_points(tmp_path / name)
+    np.savez(tmp_path / "b.npz", points=np.array([print], object), cloud=CLOUD)
+    assert np.array_equal(read_points(tmp_path / "b.npz"), CLOUD)
 
 
 def test_folders_stand_for_their_files(tmp_path):
-    for name in ("b/x.ply", "a.npy", "b/notes.md", "c.pcd"):
+    for name in ("b/x.ply", "a.npy", "b/notes.md", "c.pcd", ".points_test.npz", ".git/y.ply", "b/._x.ply"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).touch()
-    found = find_files([tmp_path, tmp_path / "b" / "notes.md"])
-    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.npy", "b/x.ply", "c.pcd", "b/notes.md"]
+    found = find_files(tmp_path)
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["a.npy", "b/x.ply", "c.pcd"]
+    assert find_files(tmp_path / "b" / "notes.md") == [tmp_path / "b" / "notes.md"]
     (tmp_path / "empty").mkdir()
     with pytest.raises(DataError, match="empty holds no files of a known format"):
-        find_files([tmp_path / "empty"])
+        find_files(tmp_path / "empty")
+
+
+def test_clouds_far_from_the_origin_lose_nothing(tmp_path):
+    np.save(tmp_path / "here.npy", CLOUD.astype(np.float64))
+    np.save(tmp_path / "utm.npy", CLOUD.astype(np.float64) + (500_000, 5_400_000, 100))
+    here, there = (read_cloud(tmp_path / f"{name}.npy") for name in ("here", "utm"))
+    assert here.dtype == np.float32
+    assert np.linalg.norm(here, axis=1).max() == pytest.approx(1)
+    assert there == pytest.approx(here, abs=1e-5)
+    turned = read_cloud(tmp_path / "here.npy", up="z")
+    assert np.array_equal(turned, here[:, [0, 2, 1]] * (1, 1, -1))
+    np.save(tmp_path / "huge.npy", CLOUD.astype(np.float64) * 1e300)
+    with pytest.raises(DataError, match="holds coordinates that are too large"):
+        read_cloud(tmp_path / "huge.npy")

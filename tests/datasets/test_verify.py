@@ -68,6 +68,9 @@ def test_few_shot_and_mistakes(root, monkeypatch, capsys):
     status, out, _ = run(monkeypatch, capsys, root / "few.yaml", "--way", 5, "--shot", 10, "--fold", 0)
     assert status == 1
     assert "5way_10shot/0.pkl does not exist: make them" in out
+    status, out, _ = run(monkeypatch, capsys, root / "few.yaml")
+    assert status == 1
+    assert out.count("does not exist") == 40  # every fold of the paper
     status, _, err = run(monkeypatch, capsys, root / "run.yaml", "--way", 5)
     assert (status, err.count("\n")) == (2, 1)
     assert "--way, --shot and --fold are for configs with few-shot data" in err

@@ -136,8 +136,9 @@ def test_testing_with_votes(command):
     assert float(mean) == pytest.approx(sum(votes) / 3, abs=0.01)
     assert float(best) == max(votes)
     assert numbers(r"Vote \d/3  OA ([\d.]+)", command("finetune", *flags).out) == votes
-    other = command("finetune", *flags, "test_transforms=[]").out  # all of a cloud's 64 points, not augmented
-    assert numbers(r"Vote \d/3  OA ([\d.]+)", other) == [trained] * 3
+    config = (command.experiment("finetune", "tested") / "config.yaml").read_text()
+    command("finetune", *flags, "test_transforms=[]", "vote.rounds=1")
+    assert (command.experiment("finetune", "tested") / "config.yaml").read_text() == config
 
 
 def test_a_student_without_a_head_cannot_be_tested(command):
@@ -189,3 +190,33 @@ def test_probes_of_frozen_features(command):
     by_stage_two = command("pretrain", *flags, "dataset.extra_train.others.size=120", "--ckpts",
                            command.experiment("pretrain") / "ckpt-last.pth").out
     assert re.findall(r"Linear SVM +OA ([\d.]+)", by_stage_two) == re.findall(r"Linear SVM +OA ([\d.]+)", out)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    (["total_bs=1"], "total_bs is 1, but batch norm needs at least two clouds"),
+    (["vote.times=0"], "vote.times must be at least 1"),
+    (["train_transforms=Rotate"], r"transforms must be a list, as in \[Rotate\]"),
+    (["max_epoch=-1"], "key 'max_epoch' is -1"),
+])
+def test_settings_that_cannot_work_are_said_at_start(command, changes, message):
+    out = command("finetune", "--scratch_model", "--set", *changes, status=2)
+    assert re.search(message, out.err)
+    assert "Epoch" not in out.out
+
+
+def test_no_augmentation_and_no_list_of_values(command):
+    command("finetune", "--scratch_model", "--set", "train_transforms=null", "max_epoch=0")
+    err = command("finetune", "--scratch_model", "--test_svm", "--set", "probe.svm_c=0.01", status=2).err
+    assert "probe.svm_c is 0.01; it must be a list of values" in err
+
+
+def test_resuming_with_other_parameters_is_refused(command):
+    command("finetune", "--scratch_model", "--set", "max_epoch=0")
+    err = command("finetune", "--scratch_model", "--resume", "--set", "max_epoch=1", "model.transfer_type=bit-fit",
+                  status=2).err
+    assert re.search("is of a training of other parameters .*: resume with the config that it was started with", err)
+    last = command.experiment("finetune") / "ckpt-last.pth"
+    state = checkpoint.read(last)
+    state["base_model"] = {f"module.{key}": value for key, value in state["base_model"].items()}
+    checkpoint.save(state, last)
+    assert "Resuming" in command("finetune", "--scratch_model", "--resume", "--set", "max_epoch=1").out

@@ -83,7 +83,7 @@ def test_good_files_are_done_and_bad_ones_named(tool, finetuned, clouds, tmp_pat
     assert len(errors) == 3
     assert re.match(r"error: .*bad.ply is damaged or not a .ply file", errors[0])
     assert re.match(r"error: .*absent.obj does not exist", errors[1])
-    assert re.match(r"error: .*few.npy: clouds of 3 points cannot be cut into 8 groups of 8", errors[2])
+    assert re.match(r"error: .*few.npy: it has 3 points, but this model needs 8", errors[2])
     results = [json.loads(line) for line in tool(predict, "--json", "--ckpts", finetuned[0], *files, status=1)
                .out.splitlines()]
     assert ["error" in result for result in results] == [True, False, True, True, False]
@@ -93,6 +93,52 @@ def test_good_files_are_done_and_bad_ones_named(tool, finetuned, clouds, tmp_pat
         assert content["names"].tolist() == [str(files[1]), str(files[4])]
     tool(extract_features, "--ckpts", finetuned[0], "--output", tmp_path / "g.npz", files[0], status=2)
     assert not (tmp_path / "g.npz").exists()
+    (tmp_path / "empty").mkdir()
+    out = tool(predict, "--ckpts", finetuned[0], tmp_path / "empty", files[1], status=1)
+    assert out.err.startswith(f"error: {tmp_path}/empty holds no files")
+    assert len(out.out.splitlines()) == 1
+
+
+def test_a_head_that_does_not_fit_is_refused(tool, command, clouds, tmp_path):
+    """A linear head under the config of an MLP must not be replaced by a random one."""
+    command("finetune", "--scratch_model", "--set", "max_epoch=0", "model.transfer_type=linear")
+    path = command.experiment("finetune") / "ckpt-last.pth"
+    config = command.folder / "cfgs" / "finetune.yaml"
+    err = tool(predict, "--ckpts", path, "--config", config, clouds, "--set", "model.transfer_type=full", status=2).err
+    assert "is not of this PointTransformer" in err
+    bare = tmp_path / "bare.pth"  # as a released file, which says nothing of itself
+    checkpoint.save({"base_model": checkpoint.read_weights(path)}, bare)
+    model = load_pretrained(bare, config)  # which says nothing of the transfer type
+    assert model.transfer_type == "linear"
+    assert "0 missing" in model.load_report
+    out = tool(extract_features, "--ckpts", path, "--config", config, "--output", tmp_path / "f.npz", clouds, "--set",
+               "model.transfer_type=full").out
+    assert "features (3, 48)" in out
+
+
+def test_the_axis_of_training_is_remembered(tool, command, tmp_path):
+    for name, scale in (("flat", (3, 3, 1)), ("tall", (1, 1, 3))):
+        for subset in ("train", "test"):
+            folder = tmp_path / "data" / subset / name
+            folder.mkdir(parents=True)
+            for index in range(2):
+                np.save(folder / f"{index}.npy", np.random.default_rng(index).random((80, 3)) * scale)
+    path = command.folder / "cfgs" / "finetune.yaml"
+    config = yaml.safe_load(path.read_text())
+    base = {"NAME": "PointFolder", "DATA_PATH": str(tmp_path / "data"), "up": "z"}
+    config["dataset"] = {split: {"_base_": base, "others": {"subset": subset, "npoints": 64}}
+                         for split, subset in (("train", "train"), ("val", "test"))}
+    path.write_text(yaml.safe_dump(config))
+    command("finetune", "--scratch_model", "--set", "max_epoch=0", "total_bs=2")
+    trained = command.experiment("finetune") / "ckpt-last.pth"
+    cloud = tmp_path / "data" / "test" / "tall" / "0.npy"
+    lines = [tool(predict, "--ckpts", trained, *flags, cloud).out for flags in ((), ("--up", "z"), ("--up", "y"),
+                                                                                ("--config", path))]
+    assert lines[0] == lines[1] == lines[3]
+    assert lines[2] != lines[0]
+    model = load_pretrained(trained)
+    assert len(model.class_names) == model.classes == 20  # two of them named
+    assert model.class_names[:3] == ["flat", "tall", "class 2"]
 
 
 def test_features_are_those_of_the_model(tool, command, clouds, tmp_path):
@@ -148,6 +194,7 @@ def test_a_slim_copy_works_everywhere(tool, command, tmp_path, suffix):
     assert load_pretrained(slim).forward_features(torch.rand(1, 64, 3)).shape == (1, 48)
     err = tool(convert_checkpoint, source, tmp_path / "slim.txt", status=2).err
     assert err == f"error: {tmp_path}/slim.txt must end in .pth or .safetensors\n"
+    assert "is the file itself" in tool(convert_checkpoint, slim, slim, status=2).err
 
 
 def test_all_folds_and_going_on(tool, command, monkeypatch):
@@ -174,6 +221,12 @@ def test_all_folds_and_going_on(tool, command, monkeypatch):
     again = tool(few_shot, *flags).out
     assert len(re.findall(r"Last +OA", again)) == 1
     assert again.splitlines()[-1] == out.splitlines()[-1]
+    err = tool(few_shot, *flags, "model.depth=1", status=2).err
+    assert re.search(r"0/result.json is the result of another config: choose another --exp_name", err)
+    assert "--fold is for main.py; here give --folds" in tool(few_shot, *flags, "--fold", 1, status=2).err
+    missing = tool(few_shot, "--shots", 4, 7, *[flag for flag in flags if flag not in ("--shots", 4)], status=2)
+    assert re.search(r"3way_7shot/0.pkl does not exist, nor do 2 other folds", missing.err)
+    assert missing.out == ""
 
 
 def test_wrong_checkpoints_and_configs(finetuned, command):
