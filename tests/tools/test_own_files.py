@@ -132,8 +132,8 @@ def test_the_axis_of_training_is_remembered(tool, command, tmp_path):
     command("finetune", "--scratch_model", "--set", "max_epoch=0", "total_bs=2")
     trained = command.experiment("finetune") / "ckpt-last.pth"
     cloud = tmp_path / "data" / "test" / "tall" / "0.npy"
-    lines = [tool(predict, "--ckpts", trained, *flags, cloud).out for flags in ((), ("--up", "z"), ("--up", "y"),
-                                                                                ("--config", path))]
+    lines = [tool(predict, "--json", "--ckpts", trained, *flags, cloud).out
+             for flags in ((), ("--up", "z"), ("--up", "y"), ("--config", path))]
     assert lines[0] == lines[1] == lines[3]
     assert lines[2] != lines[0]
     model = load_pretrained(trained)
@@ -167,9 +167,14 @@ def test_up_turns_the_files(tool, finetuned, tmp_path):
     cloud = np.random.default_rng(0).random((64, 3)) * (1, 2, 3)
     np.save(tmp_path / "y.npy", cloud)
     np.save(tmp_path / "z.npy", cloud[:, [0, 2, 1]] * (1, -1, 1))  # the same, lying on its back
-    standing = tool(predict, "--ckpts", finetuned[0], tmp_path / "y.npy").out.split(": ")[1]
-    assert tool(predict, "--ckpts", finetuned[0], "--up", "z", tmp_path / "z.npy").out.split(": ")[1] == standing
-    assert tool(predict, "--ckpts", finetuned[0], tmp_path / "z.npy").out.split(": ")[1] != standing
+
+    def features(*flags):
+        tool(extract_features, "--ckpts", finetuned[0], "--output", tmp_path / "f.npz", *flags)
+        return np.load(tmp_path / "f.npz")["features"][0]
+
+    standing = features(tmp_path / "y.npy")
+    assert features("--up", "z", tmp_path / "z.npy") == pytest.approx(standing, abs=1e-5)
+    assert np.abs(features(tmp_path / "z.npy") - standing).max() > 1e-4
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
