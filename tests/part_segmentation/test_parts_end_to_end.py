@@ -1,6 +1,5 @@
 """Part segmentation by its commands, on objects whose parts are layers."""
 import re
-import sys
 
 import matplotlib.image
 import pytest
@@ -8,29 +7,15 @@ import torch
 from segmentation_data import write_parts
 
 from part_segmentation import main, main_test
-from utils.command import run_command
 from utils.metrics import confusion, part_ious, segmentation_scores
 
 TINY = ["model.embed_dim=24", "model.encoder_dims=24", "model.depth=3", "model.num_heads=2", "model.taps=[1, 2, 3]",
         "model.num_group=16", "model.group_size=8"]
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def run(module, *argv, status=0):
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, argv)])
-        got = 0
-        try:
-            run_command(module.main)
-        except SystemExit as stop:
-            got = stop.code
-        out = capsys.readouterr()
-        assert got == status, out.err
-        return out
-
-    return run
 
 
 def flags(root, *more):

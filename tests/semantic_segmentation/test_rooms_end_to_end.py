@@ -16,7 +16,6 @@ from models import build_model_from_cfg
 from semantic_segmentation import main, main_test, prepare_s3dis
 from semantic_segmentation.whole_scene import blocks, label_room, samples
 from utils import checkpoint
-from utils.command import run_command
 
 ROOT = pathlib.Path(__file__).parents[2]
 TINY = ["model.embed_dim=24", "model.encoder_dims=24", "model.depth=3", "model.num_heads=2", "model.taps=[1, 2, 3]",
@@ -32,22 +31,9 @@ STUDENT = {
                            "decoder_depth": 1, "decoder_num_heads": 2}}
 
 
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-
-    def run(module, *argv, status=0):
-        monkeypatch.setattr(sys, "argv", ["command", *map(str, argv)])
-        got = 0
-        try:
-            run_command(module.main)
-        except SystemExit as stop:
-            got = stop.code
-        out = capsys.readouterr()
-        assert got == status, out.err
-        return out
-
-    return run
 
 
 def flags(root, *more):

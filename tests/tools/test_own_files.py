@@ -2,7 +2,6 @@
 import json
 import pathlib
 import re
-import sys
 
 import numpy as np
 import pytest
@@ -17,26 +16,9 @@ from datasets.transforms import furthest_subset
 from models import build_model_from_cfg, load_pretrained
 from tools import convert_checkpoint, extract_features, few_shot, predict
 from utils import checkpoint
-from utils.command import run_command
 from utils.errors import CheckpointError, ConfigError
 
 ROOT = pathlib.Path(__file__).parents[2]
-
-
-@pytest.fixture
-def tool(monkeypatch, capsys):
-    def run(module, *argv, status=0):
-        monkeypatch.setattr(sys, "argv", ["tool", *map(str, argv)])
-        got = 0
-        try:
-            run_command(module.main)
-        except SystemExit as stop:
-            got = stop.code
-        out = capsys.readouterr()
-        assert got == status, out.err
-        return out
-
-    return run
 
 
 @pytest.fixture
@@ -56,13 +38,13 @@ def clouds(tmp_path):
     return folder
 
 
-def test_predictions(tool, finetuned, clouds):
+def test_predictions(run, finetuned, clouds):
     path, config = finetuned
-    lines = tool(predict, "--ckpts", path, clouds).out.splitlines()
+    lines = run(predict, "--ckpts", path, clouds).out.splitlines()
     assert [line.split(": ")[0].rsplit("/")[-1] for line in lines] == ["box.off", "deep.ply", "sphere.npy"]
     assert re.fullmatch(r".*box.off: (\w+ [\d.]+ %, ){2}\w+ [\d.]+ %", lines[0])
-    assert tool(predict, "--ckpts", path, "--config", config, clouds).out.splitlines() == lines
-    lines = tool(predict, "--ckpts", path, "--json", "--top", 20, clouds).out.splitlines()
+    assert run(predict, "--ckpts", path, "--config", config, clouds).out.splitlines() == lines
+    lines = run(predict, "--ckpts", path, "--json", "--top", 20, clouds).out.splitlines()
     results = [json.loads(line) for line in lines]
     model = load_pretrained(path)
     points = torch.from_numpy(normalize(np.load(clouds / "sphere.npy")).astype(np.float32))[None]
@@ -73,50 +55,50 @@ def test_predictions(tool, finetuned, clouds):
     assert set(got) == set(RECIPES)
 
 
-def test_good_files_are_done_and_bad_ones_named(tool, finetuned, clouds, tmp_path):
+def test_good_files_are_done_and_bad_ones_named(run, finetuned, clouds, tmp_path):
     (clouds / "bad.ply").write_text("no ply")
     np.save(clouds / "few.npy", np.eye(3))
     files = [clouds / "bad.ply", clouds / "box.off", clouds / "absent.obj", clouds / "few.npy", clouds / "sphere.npy"]
-    out = tool(predict, "--ckpts", finetuned[0], *files, status=1)
+    out = run(predict, "--ckpts", finetuned[0], *files, status=1)
     assert [line.split(": ")[0] for line in out.out.splitlines()] == [str(files[1]), str(files[4])]
     errors = out.err.splitlines()
     assert len(errors) == 3
     assert re.match(r"error: .*bad.ply is damaged or not a .ply file", errors[0])
     assert re.match(r"error: .*absent.obj does not exist", errors[1])
     assert re.match(r"error: .*few.npy: it has 3 points, but this model needs 8", errors[2])
-    results = [json.loads(line) for line in tool(predict, "--json", "--ckpts", finetuned[0], *files, status=1)
+    results = [json.loads(line) for line in run(predict, "--json", "--ckpts", finetuned[0], *files, status=1)
                .out.splitlines()]
     assert ["error" in result for result in results] == [True, False, True, True, False]
-    out = tool(extract_features, "--ckpts", finetuned[0], "--output", tmp_path / "f.npz", *files, status=1)
+    out = run(extract_features, "--ckpts", finetuned[0], "--output", tmp_path / "f.npz", *files, status=1)
     assert len(out.err.splitlines()) == 3
     with np.load(tmp_path / "f.npz") as content:
         assert content["names"].tolist() == [str(files[1]), str(files[4])]
-    tool(extract_features, "--ckpts", finetuned[0], "--output", tmp_path / "g.npz", files[0], status=2)
+    run(extract_features, "--ckpts", finetuned[0], "--output", tmp_path / "g.npz", files[0], status=2)
     assert not (tmp_path / "g.npz").exists()
     (tmp_path / "empty").mkdir()
-    out = tool(predict, "--ckpts", finetuned[0], tmp_path / "empty", files[1], status=1)
+    out = run(predict, "--ckpts", finetuned[0], tmp_path / "empty", files[1], status=1)
     assert out.err.startswith(f"error: {tmp_path}/empty holds no files")
     assert len(out.out.splitlines()) == 1
 
 
-def test_a_head_that_does_not_fit_is_refused(tool, command, clouds, tmp_path):
+def test_a_head_that_does_not_fit_is_refused(run, command, clouds, tmp_path):
     """A linear head under the config of an MLP must not be replaced by a random one."""
     command("finetune", "--scratch_model", "--set", "max_epoch=0", "model.transfer_type=linear")
     path = command.experiment("finetune") / "ckpt-last.pth"
     config = command.folder / "cfgs" / "finetune.yaml"
-    err = tool(predict, "--ckpts", path, "--config", config, clouds, "--set", "model.transfer_type=full", status=2).err
+    err = run(predict, "--ckpts", path, "--config", config, clouds, "--set", "model.transfer_type=full", status=2).err
     assert "is not of this PointTransformer" in err
     bare = tmp_path / "bare.pth"  # as a released file, which says nothing of itself
     checkpoint.save({"base_model": checkpoint.read_weights(path)}, bare)
     model = load_pretrained(bare, config)  # which says nothing of the transfer type
     assert model.transfer_type == "linear"
     assert "0 missing" in model.load_report
-    out = tool(extract_features, "--ckpts", path, "--config", config, "--output", tmp_path / "f.npz", clouds, "--set",
+    out = run(extract_features, "--ckpts", path, "--config", config, "--output", tmp_path / "f.npz", clouds, "--set",
                "model.transfer_type=full").out
     assert "features (3, 48)" in out
 
 
-def test_the_axis_of_training_is_remembered(tool, command, tmp_path):
+def test_the_axis_of_training_is_remembered(run, command, tmp_path):
     for name, scale in (("flat", (3, 3, 1)), ("tall", (1, 1, 3))):
         for subset in ("train", "test"):
             folder = tmp_path / "data" / subset / name
@@ -132,7 +114,7 @@ def test_the_axis_of_training_is_remembered(tool, command, tmp_path):
     command("finetune", "--scratch_model", "--set", "max_epoch=0", "total_bs=2")
     trained = command.experiment("finetune") / "ckpt-last.pth"
     cloud = tmp_path / "data" / "test" / "tall" / "0.npy"
-    lines = [tool(predict, "--json", "--ckpts", trained, *flags, cloud).out
+    lines = [run(predict, "--json", "--ckpts", trained, *flags, cloud).out
              for flags in ((), ("--up", "z"), ("--up", "y"), ("--config", path))]
     assert lines[0] == lines[1] == lines[3]
     assert lines[2] != lines[0]
@@ -141,10 +123,10 @@ def test_the_axis_of_training_is_remembered(tool, command, tmp_path):
     assert model.class_names[:3] == ["flat", "tall", "class 2"]
 
 
-def test_features_are_those_of_the_model(tool, command, clouds, tmp_path):
+def test_features_are_those_of_the_model(run, command, clouds, tmp_path):
     command("pretrain", "--set", "max_epoch=0")
     path = command.experiment("pretrain") / "ckpt-last.pth"
-    out = tool(extract_features, "--ckpts", path, "--output", tmp_path / "f.npz", clouds)
+    out = run(extract_features, "--ckpts", path, "--output", tmp_path / "f.npz", clouds)
     assert "features (3, 48) of 3 files" in out.out
     config = yaml.safe_load((command.folder / "cfgs" / "pretrain.yaml").read_text())
     with pytest.warns(UserWarning, match="untrained"):
@@ -159,17 +141,17 @@ def test_features_are_those_of_the_model(tool, command, clouds, tmp_path):
     with np.load(tmp_path / "f.npz") as content:
         assert content["features"].dtype == np.float32
         assert len(np.unique(content["features"], axis=0)) == 3
-    err = tool(predict, "--ckpts", path, clouds, status=2).err
+    err = run(predict, "--ckpts", path, clouds, status=2).err
     assert "has no classification head: fine-tune it first" in err
 
 
-def test_up_turns_the_files(tool, finetuned, tmp_path):
+def test_up_turns_the_files(run, finetuned, tmp_path):
     cloud = np.random.default_rng(0).random((64, 3)) * (1, 2, 3)
     np.save(tmp_path / "y.npy", cloud)
     np.save(tmp_path / "z.npy", cloud[:, [0, 2, 1]] * (1, -1, 1))  # the same, lying on its back
 
     def features(*flags):
-        tool(extract_features, "--ckpts", finetuned[0], "--output", tmp_path / "f.npz", *flags)
+        run(extract_features, "--ckpts", finetuned[0], "--output", tmp_path / "f.npz", *flags)
         return np.load(tmp_path / "f.npz")["features"][0]
 
     standing = features(tmp_path / "y.npy")
@@ -178,12 +160,12 @@ def test_up_turns_the_files(tool, finetuned, tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
-def test_a_slim_copy_works_everywhere(tool, command, tmp_path, suffix):
+def test_a_slim_copy_works_everywhere(run, command, tmp_path, suffix):
     command("autoencoder", "--set", "max_epoch=0")
     teacher = f"model.dvae_config.ckpt={command.experiment('autoencoder')}/ckpt-last.pth"
     command("pretrain", "--set", "max_epoch=0", teacher)
     source, slim = command.experiment("pretrain") / "ckpt-last.pth", tmp_path / f"slim{suffix}"
-    out = tool(convert_checkpoint, source, slim).out
+    out = run(convert_checkpoint, source, slim).out
     assert slim.stat().st_size < source.stat().st_size / 3
     weights, whole = checkpoint.read_weights(slim), checkpoint.read_weights(source)
     assert f"{len(weights)} weights" in out
@@ -197,12 +179,12 @@ def test_a_slim_copy_works_everywhere(tool, command, tmp_path, suffix):
     restarted = checkpoint.read_weights(command.experiment("pretrain", "again") / "ckpt-last.pth")
     assert all(torch.equal(restarted[key], whole[key]) for key in whole if key.startswith("dvae_tokenizer.visual"))
     assert load_pretrained(slim).forward_features(torch.rand(1, 64, 3)).shape == (1, 48)
-    err = tool(convert_checkpoint, source, tmp_path / "slim.txt", status=2).err
+    err = run(convert_checkpoint, source, tmp_path / "slim.txt", status=2).err
     assert err == f"error: {tmp_path}/slim.txt must end in .pth or .safetensors\n"
-    assert "is the file itself" in tool(convert_checkpoint, slim, slim, status=2).err
+    assert "is the file itself" in run(convert_checkpoint, slim, slim, status=2).err
 
 
-def test_all_folds_and_going_on(tool, command, monkeypatch):
+def test_all_folds_and_going_on(run, command, monkeypatch):
     monkeypatch.chdir(command.folder)
     write_few_shot(command.folder, way=3, shot=4, folds=3, points=64, tests=2)
     path = command.folder / "cfgs" / "finetune.yaml"
@@ -213,7 +195,7 @@ def test_all_folds_and_going_on(tool, command, monkeypatch):
     path.write_text(yaml.safe_dump(config))
     flags = ("--config", path, "--scratch_model", "--ways", 3, "--shots", 4, "--folds", 3, "--num_workers", 0,
              "--device", "cpu", "--set", "max_epoch=0", "total_bs=4")
-    out = tool(few_shot, *flags).out
+    out = run(few_shot, *flags).out
     lasts = [float(value) for value in re.findall(r"Last +OA ([\d.]+)", out)]
     assert len(lasts) == 3
     way, shot, folds, mean, _, spread, *_ = out.splitlines()[-1].split()
@@ -223,13 +205,13 @@ def test_all_folds_and_going_on(tool, command, monkeypatch):
     folder = pathlib.Path("work_dirs/finetune/cfgs/few_shot/3way_4shot")
     assert {"result.json", "ckpt-last.pth"} <= {path.name for path in (folder / "2").iterdir()}
     (folder / "1" / "result.json").unlink()
-    again = tool(few_shot, *flags).out
+    again = run(few_shot, *flags).out
     assert len(re.findall(r"Last +OA", again)) == 1
     assert again.splitlines()[-1] == out.splitlines()[-1]
-    err = tool(few_shot, *flags, "model.depth=1", status=2).err
+    err = run(few_shot, *flags, "model.depth=1", status=2).err
     assert re.search(r"0/result.json is the result of another config: choose another --exp_name", err)
-    assert "--fold is for main.py; here give --folds" in tool(few_shot, *flags, "--fold", 1, status=2).err
-    missing = tool(few_shot, "--shots", 4, 7, *[flag for flag in flags if flag not in ("--shots", 4)], status=2)
+    assert "--fold is for main.py; here give --folds" in run(few_shot, *flags, "--fold", 1, status=2).err
+    missing = run(few_shot, "--shots", 4, 7, *[flag for flag in flags if flag not in ("--shots", 4)], status=2)
     assert re.search(r"3way_7shot/0.pkl does not exist, nor do 2 other folds", missing.err)
     assert missing.out == ""
 

@@ -10,22 +10,12 @@ import torch
 from models import build_model_from_cfg
 from models.point_embed import group
 from tools import visualize
-from utils.command import run_command
 
 
 @pytest.fixture
-def draw(command, monkeypatch, capsys):
+def draw(command, run):
     def draw(picture, *argv, status=0):
-        monkeypatch.setattr(sys, "argv", ["visualize", picture, "--output", str(command.folder / "p.png"), "--device",
-                                          "cpu", *map(str, argv)])
-        got = 0
-        try:
-            run_command(visualize.main)
-        except SystemExit as stop:
-            got = stop.code
-        out = capsys.readouterr()
-        assert got == status, out.err
-        return out
+        return run(visualize, picture, "--output", command.folder / "p.png", "--device", "cpu", *argv, status=status)
 
     return draw
 
