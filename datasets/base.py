@@ -51,6 +51,20 @@ class PointCloudDataset(Dataset):
         return np.random.default_rng((self.seed, int(self._epoch), index))
 
 
+class CloudsInMemory(PointCloudDataset):
+    """Data sets with ``clouds`` (arrays (N, C)) and ``labels`` in memory, of which the first ``channels`` are given.
+
+    A sample is the first ``npoints`` points, centred and scaled; training shuffles their order.
+    """
+
+    def __getitem__(self, index):
+        points = self.clouds[index][:self.npoints, :self.channels].copy()
+        points[:, :3] = normalize(points[:, :3])
+        if self.subset == "train":
+            points = points[self.rng(index).permutation(len(points))]
+        return torch.from_numpy(points), int(self.labels[index])
+
+
 def normalize(points):
     """Centre a cloud (N, 3) on its mean and divide it by its largest radius; a single point goes to the origin."""
     points = points - points.mean(0)

@@ -2,9 +2,8 @@
 import pathlib
 
 import numpy as np
-import torch
 
-from datasets.base import PointCloudDataset, check_cloud, normalize
+from datasets.base import CloudsInMemory, check_cloud
 from datasets.build import DATASETS
 from datasets.safe_pickle import load_pickle
 from utils.errors import ConfigError, DataError
@@ -16,7 +15,7 @@ def fold_path(folder, way, shot, fold):
 
 
 @DATASETS.register
-class ModelNetFewShot(PointCloudDataset):
+class ModelNetFewShot(CloudsInMemory):
     """One fold: ``way`` classes with ``shot`` training clouds each, and others to test on.
 
     Keys: ``DATA_PATH``, the folder with ``<way>way_<shot>shot/<fold>.pkl``; ``N_POINTS``, the points a cloud there;
@@ -65,10 +64,3 @@ class ModelNetFewShot(PointCloudDataset):
             labels.append(label)
             classes.append(number)
         return clouds, labels, classes
-
-    def __getitem__(self, index):
-        points = self.clouds[index][:self.npoints, :self.channels].copy()
-        points[:, :3] = normalize(points[:, :3])
-        if self.subset == "train":
-            points = points[self.rng(index).permutation(len(points))]
-        return torch.from_numpy(points), int(self.labels[index])

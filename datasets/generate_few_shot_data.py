@@ -4,13 +4,13 @@ A fold has ``shot`` training clouds of each of ``way`` random classes, from the 
 test set. A fold depends on the seed, its way, shot and number alone.
 """
 import argparse
-import pathlib
 import pickle
 
 import numpy as np
 from tqdm import tqdm
 
 from datasets.build import build_dataset_from_cfg
+from datasets.few_shot import fold_path
 from utils.command import run_command
 from utils.config import load_section
 from utils.errors import ConfigError, UserError
@@ -66,8 +66,7 @@ def main():
     try:
         for way, shot, fold in tqdm(tasks, "Drawing", unit="fold", disable=None):
             rng = np.random.default_rng((args.seed, way, shot, fold))
-            path = pathlib.Path(args.output) / f"{way}way_{shot}shot" / f"{fold}.pkl"
-            write_fold(path, draw_fold(train, test, way, shot, rng))
+            write_fold(fold_path(args.output, way, shot, fold), draw_fold(train, test, way, shot, rng))
     except OSError as error:
         raise UserError(f"{args.output} cannot be written: {error.strerror}") from error
     print(f"{len(tasks)} folds in {args.output}")

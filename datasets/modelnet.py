@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.base import PointCloudDataset, absent_files, check_cloud, normalize, read_every, read_lines
+from datasets.base import CloudsInMemory, absent_files, check_cloud, read_every, read_lines
 from datasets.build import DATASETS
 from datasets.safe_pickle import load_pickle
 from extensions.ops import furthest_point_sample
@@ -17,7 +17,7 @@ ADVICE = "see 'ModelNet' in DATASET.md for the folders and where to get them"
 
 
 @DATASETS.register
-class ModelNet(PointCloudDataset):
+class ModelNet(CloudsInMemory):
     """Clouds of ``N_POINTS`` furthest-point-sampled points, centred and scaled; training shuffles their order.
 
     Keys: ``DATA_PATH``; ``NUM_CATEGORY`` 10 or 40; ``USE_NORMALS`` keeps the normals as channels 3 to 5;
@@ -86,13 +86,6 @@ class ModelNet(PointCloudDataset):
             clouds.append(cloud[furthest_point_sample(xyz, points, skip_origin=False)[0].numpy()])
             labels.append(np.array([number[category]], np.int32))
         return clouds, labels
-
-    def __getitem__(self, index):
-        points = self.clouds[index][:self.npoints, :self.channels].copy()
-        points[:, :3] = normalize(points[:, :3])
-        if self.subset == "train":
-            points = points[self.rng(index).permutation(len(points))]
-        return torch.from_numpy(points), int(self.labels[index])
 
 
 def read_text(path):

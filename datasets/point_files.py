@@ -8,7 +8,7 @@ import numpy as np
 
 from datasets.base import NPY_ERRORS, load_npy, normalize, upright
 from datasets.pcd import read_pcd
-from utils.errors import DataError
+from utils.errors import DataError, one_line
 
 MESH_FORMATS = (".ply", ".obj", ".off", ".stl", ".glb")
 LARGEST = 1e15  # coordinate; squares and sums of such numbers are still exact enough
@@ -60,6 +60,11 @@ def read_cloud(path, samples=8192, up="y"):
     return upright(normalize(read_points(path, samples)), up).astype(np.float32)
 
 
+def is_cloud_file(path):
+    """Whether ``path`` is a file of a known format that is not hidden."""
+    return path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file()
+
+
 def find_files(path):
     """Return the files that ``path`` names; a folder stands for all files of a known format in it, sorted.
 
@@ -69,7 +74,7 @@ def find_files(path):
     path = pathlib.Path(path)
     if not path.is_dir():
         return [path]
-    inside = sorted(file for file in path.rglob("*") if file.suffix.lower() in FORMATS and file.is_file()
+    inside = sorted(file for file in path.rglob("*") if is_cloud_file(file)
                     and not any(part.startswith(".") for part in file.relative_to(path).parts))
     if not inside:
         raise DataError(f"{path} holds no files of a known format: {' '.join(FORMATS)}")
@@ -135,7 +140,7 @@ def _read_array(path, samples):
 
 
 def _reason(error):
-    return " ".join(str(error).split())[:120] or type(error).__name__
+    return one_line(error)[:120] or type(error).__name__
 
 
 READERS = {**dict.fromkeys(MESH_FORMATS, _read_mesh), **dict.fromkeys(TEXT_FORMATS, _read_text),

@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from datasets.base import PointCloudDataset, check_up, few_points, normalize, read_every, upright
 from datasets.build import DATASETS
-from datasets.point_files import FORMATS, read_points
+from datasets.point_files import FORMATS, is_cloud_file, read_points
 from utils.errors import ConfigError, DataError
 from utils.files import replacing
 
@@ -43,8 +43,7 @@ class PointFolder(PointCloudDataset):
         self.labels = np.repeat(np.arange(len(self.class_names)), [len(files[name]) for name in self.class_names])
         self.ids = [file.relative_to(self.folder).as_posix() for file in self.files]
         self.clouds = self.load(N_POINTS)
-        small = [file for file, cloud in zip(self.files, self.clouds, strict=True) if len(cloud) < npoints]
-        read_every(small, lambda file: check_size(file, self.clouds[self.files.index(file)], npoints))
+        read_every(zip(self.files, self.clouds, strict=True), lambda pair: check_size(*pair, npoints))
 
     def load(self, samples):
         """Return the points of all files, from the cache where it is of these very files."""
@@ -110,8 +109,7 @@ def list_files(folder):
     """Return the files of a known format in ``folder``, sorted; none where it does not exist."""
     if not folder.is_dir():
         return []
-    return sorted(file for file in folder.iterdir() if file.suffix.lower() in FORMATS and file.is_file()
-                  and not file.name.startswith("."))
+    return sorted(filter(is_cloud_file, folder.iterdir()))
 
 
 def read_cache(path, stamp):

@@ -27,8 +27,8 @@ class Room:
         arrays = self.read_cache()
         if arrays is None:
             arrays = sort_room(self.path, *read_room(self.path, num_classes))
-            self.stored = self.write_cache(arrays)
-            arrays = self.read_cache() or arrays
+            if self.write_cache(arrays):
+                arrays = self.read_cache() or arrays
         self.stored = isinstance(arrays[0], np.memmap)
         self.xyz, self.label, self._order, starts = arrays
         (self.rows, self.columns), self.starts = starts[:2].tolist(), starts[2:]
@@ -87,7 +87,7 @@ class Room:
             raise DataError(f"{self.folder} cannot be read: {error.strerror}") from error
 
     def write_cache(self, arrays):
-        """Write the sorted arrays, the stamp last; returns whether that was possible."""
+        """Write the sorted arrays, the stamp last; return whether that was possible."""
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             for name, array in zip(("xyz", "label", "order", "starts"), arrays, strict=True):

@@ -8,6 +8,7 @@ import torch
 from semantic_segmentation.whole_scene import label_room
 from tools.experiment import open_experiment, summarize
 from tools.runner_segmentation import RoomSegmentation, iou_table
+from utils.files import replacing
 from utils.label_pictures import labelled_picture, palette
 from utils.metrics import align, confusion, segmentation_scores
 from utils.pictures import write_ply
@@ -58,7 +59,8 @@ def write(folder, room, prediction, visual, names):
     """Write a room's prediction and, with ``visual``, what shows it."""
     original = np.empty_like(prediction)
     original[room.order] = prediction
-    np.save(folder / f"{room.name}.npy", original)
+    with replacing(folder / f"{room.name}.npy") as file:
+        np.save(file, original)
     if not visual:
         return
     colours = palette(len(names))

@@ -21,3 +21,9 @@ def run(monkeypatch, capsys):
         return out
 
     return run
+
+
+@pytest.fixture
+def in_tmp_path(monkeypatch, tmp_path):
+    """Run the test in a folder of its own, where commands write to unless they are told otherwise."""
+    monkeypatch.chdir(tmp_path)

@@ -28,7 +28,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from utils.command import run_command  # noqa: E402 - the script's folder is on the path, the project's is not
-from utils.config import read_yaml, replace_text  # noqa: E402
+from utils.config import apply_few_shot, load_config, plain, read_yaml, replace_text  # noqa: E402
 from utils.errors import ConfigError, UserError, one_line  # noqa: E402
 from utils.parser import autoencoder_arguments, main_arguments  # noqa: E402
 from utils.registry import nearest  # noqa: E402
@@ -49,7 +49,8 @@ def read_sweep(path):
     sweep = {**KEYS, **sweep}
     if sweep["command"] not in PARSERS:
         raise ConfigError(f"{path}: command '{sweep['command']}' is not one of {', '.join(PARSERS)}")
-    if not isinstance(sweep["grid"], dict) or not all(isinstance(values, list) for values in sweep["grid"].values()):
+    if not isinstance(sweep["grid"], dict) or not all(
+            isinstance(values, list) and values for values in sweep["grid"].values()):
         raise ConfigError(f"{path}: grid must map config keys to lists of values")
     return sweep
 
@@ -74,13 +75,17 @@ def run_one(sweep, name, chosen, seed, work_dir):
     import importlib
 
     from utils import checkpoint
-    from utils.config import load_config
 
     args, argv = arguments(sweep, name, chosen, seed, work_dir)
     last = args.folder / "ckpt-last.pth"
     if last.is_file():
-        if checkpoint.read(last)["epoch"] >= load_config(args.config, args.set).max_epoch:
-            return checkpoint.read(last)["metrics"]
+        config = load_config(args.config, args.set)
+        apply_few_shot(config, args)
+        if read_yaml(args.folder / "config.yaml") != plain(config):
+            raise ConfigError(f"{args.folder} holds a run of another config: remove it, or rename the sweep file")
+        state = checkpoint.read(last)
+        if state["epoch"] >= config.max_epoch:
+            return state["metrics"]
         argv.append("--resume")
     importlib.import_module(sweep["command"].removesuffix(".py")).main(argv)
     return checkpoint.read(last)["metrics"]

@@ -7,7 +7,7 @@ from torch import nn
 
 from models.foundation.base import Foundation, attend
 from models.foundation.weights import hub_answers
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import CheckpointError, ConfigError, one_line
 
 
 def build_language(name, pretrained, kwargs):
@@ -50,7 +50,7 @@ def _random(transformers, folder, kwargs):
         return transformers.BertModel(transformers.BertConfig(**kwargs), add_pooling_layer=False)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"no language model can be built of {folder} and visual_embed_kwargs {dict(kwargs)}: "
-                          f"{_line(error)}") from error
+                          f"{one_line(error)[:160]}") from error
 
 
 def _load(transformers, folder):
@@ -61,7 +61,7 @@ def _load(transformers, folder):
         model, report = transformers.AutoModel.from_pretrained(
             folder, output_loading_info=True, local_files_only=True, use_safetensors=_has_safetensors(folder))
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
-        raise CheckpointError(f"{folder} holds no language model that can be read: {_line(error)}") from error
+        raise CheckpointError(f"{folder} holds no language model that can be read: {one_line(error)[:160]}") from error
     missing = [key for key in report["missing_keys"] if key.startswith("encoder.")]
     if missing:
         raise CheckpointError(f"{folder} lacks {len(missing)} weights of the model that its config.json describes; for "
@@ -82,16 +82,12 @@ def _download(transformers, name, kwargs, required):
         try:
             return transformers.AutoModel.from_pretrained(name, local_files_only=cached)
         except (OSError, ValueError, RuntimeError) as error:
-            reason = _line(error)
+            reason = one_line(error)[:160]
     if required:
         raise ConfigError(f"the language model '{name}' could not be downloaded ({reason}). Set "
                           f"model.visual_embed_type to a local folder of it, or visual_embed_pretrained to false")
     warnings.warn(f"no pretrained weights for '{name}' ({reason}); going on with random weights", stacklevel=2)
     return _random(transformers, pathlib.Path(name), kwargs)
-
-
-def _line(error):
-    return " ".join(str(error).split())[:160]
 
 
 class Bert(Foundation):

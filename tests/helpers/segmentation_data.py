@@ -1,9 +1,18 @@
-"""Small made-up S3DIS and ShapeNetPart, raw and prepared, in their real file formats."""
+"""Small made-up S3DIS and ShapeNetPart, raw and prepared, in their real file formats, and flags for a tiny model."""
 import json
 
 import numpy as np
 
 from datasets.shapenet_part import PARTS
+
+TINY = ["model.embed_dim=24", "model.encoder_dims=24", "model.depth=3", "model.num_heads=2", "model.taps=[1, 2, 3]",
+        "model.num_group=16", "model.group_size=8"]
+
+
+def flags(root, npoints, *more):
+    """Return the flags of a segmentation command on a tiny model; ``--set`` stands last, so values may be added."""
+    return ("--root", root, "--npoint", npoints, "--batch_size", 4, "--num_workers", 0, "--device", "cpu", *more,
+            "--set", *TINY)
 
 
 def room_points(rng, points=6000, size=(2.0, 2.5, 3.0)):

@@ -4,23 +4,17 @@ import re
 import matplotlib.image
 import pytest
 import torch
+from segmentation_data import flags as tiny_flags
 from segmentation_data import write_parts
 
 from part_segmentation import main, main_test
 from utils.metrics import confusion, part_ious, segmentation_scores
 
-TINY = ["model.embed_dim=24", "model.encoder_dims=24", "model.depth=3", "model.num_heads=2", "model.taps=[1, 2, 3]",
-        "model.num_group=16", "model.group_size=8"]
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def flags(root, *more):
-    return ("--root", root, "--npoint", 128, "--batch_size", 4, "--num_workers", 0, "--device", "cpu", *more, "--set",
-            *TINY)
+    return tiny_flags(root, 128, *more)
 
 
 def test_train_and_test(run, tmp_path):

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 import torch
 import trimesh
-from segmentation_data import write_raw_rooms, write_rooms
+from segmentation_data import TINY, write_raw_rooms, write_rooms
+from segmentation_data import flags as tiny_flags
 
 from datasets.rooms import Room
 from models import build_model_from_cfg
@@ -18,8 +19,6 @@ from semantic_segmentation.whole_scene import blocks, label_room, samples
 from utils import checkpoint
 
 ROOT = pathlib.Path(__file__).parents[2]
-TINY = ["model.embed_dim=24", "model.encoder_dims=24", "model.depth=3", "model.num_heads=2", "model.taps=[1, 2, 3]",
-        "model.num_group=16", "model.group_size=8"]
 
 STUDENT = {
     "NAME": "ACT_PointDistillation",
@@ -30,15 +29,11 @@ STUDENT = {
     "transformer_config": {"embed_dim": 24, "encoder_dims": 24, "depth": 3, "num_heads": 2, "cls_dim": 8,
                            "decoder_depth": 1, "decoder_num_heads": 2}}
 
-
-@pytest.fixture(autouse=True)
-def _in_a_folder_of_its_own(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
+pytestmark = pytest.mark.usefixtures("in_tmp_path")
 
 
 def flags(root, *more):
-    return ("--root", root, "--npoint", 256, "--batch_size", 4, "--num_workers", 0, "--device", "cpu", *more, "--set",
-            *TINY)
+    return tiny_flags(root, 256, *more)
 
 
 def test_raw_annotations_become_rooms(run, tmp_path):

@@ -47,6 +47,9 @@ def test_a_grid_becomes_a_table_and_goes_on(command, write, capsys):
     assert len(re.findall(r"Epoch \d/1  loss", out)) == 1
     assert "Resuming after epoch 0" in out
     assert (folder / "table.md").read_text().splitlines()[:3] == table.splitlines()[:3]
+    with pytest.raises(SystemExit):  # what ended before was of another config
+        sweep.main(write(flags=["--scratch_model", "--num_workers", 0, "--device", "cpu", "--set", "max_epoch=0"]))
+    assert "holds a run of another config: remove it, or rename the sweep file" in capsys.readouterr().err
 
 
 def test_a_failing_run_is_named_and_the_others_go_on(command, write, capsys):
