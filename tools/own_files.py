@@ -1,5 +1,6 @@
 """What the tools for one's own clouds share: their options, the model, and going on past bad files."""
 import sys
+import warnings
 
 import torch
 
@@ -20,7 +21,7 @@ def add_arguments(parser):
     add("--config", metavar="FILE", help="the config of the checkpoint (default: what the checkpoint says of itself)")
     add("--ckpts", required=True, metavar="FILE", help="checkpoint (.pth or .safetensors)")
     add("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override config values")
-    add("--up", choices=("y", "z"), help="the axis that points upwards in the files (default: as in training)")
+    add("--up", choices=("y", "z"), help="the axis that points upwards in the files (default: y)")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 …")
 
 
@@ -33,7 +34,10 @@ class Model:
         config = load_config(args.config, args.set) if args.config else notes
         if "model" not in config:
             raise ConfigError(f"checkpoint {args.ckpts} does not say what model it is of: give its --config")
-        self.device, self.up = choose_device(args.device), args.up or notes.get("up") or up_of(config)
+        self.device, self.up = choose_device(args.device), args.up or "y"
+        if args.up is None and (notes.get("up") or up_of(config)) != "y":
+            warnings.warn("the files of training had z up, and clouds were turned so that y is: give --up z if these "
+                          "files have it too, or --up y", stacklevel=2)
         self.model = build_pretrained(config["model"], content, args.ckpts, head).to(self.device)
         self.npoints = config.get("npoints") or NPOINTS
         self.has_head = self.model.trained_head

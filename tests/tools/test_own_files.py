@@ -98,7 +98,7 @@ def test_a_head_that_does_not_fit_is_refused(run, command, clouds, tmp_path):
     assert "features (3, 48)" in out
 
 
-def test_the_axis_of_training_is_remembered(run, command, tmp_path):
+def test_another_axis_in_training_is_said(run, command, tmp_path):
     for name, scale in (("flat", (3, 3, 1)), ("tall", (1, 1, 3))):
         for subset in ("train", "test"):
             folder = tmp_path / "data" / subset / name
@@ -114,10 +114,11 @@ def test_the_axis_of_training_is_remembered(run, command, tmp_path):
     command("finetune", "--scratch_model", "--set", "max_epoch=0", "total_bs=2")
     trained = command.experiment("finetune") / "ckpt-last.pth"
     cloud = tmp_path / "data" / "test" / "tall" / "0.npy"
-    lines = [run(predict, "--json", "--ckpts", trained, *flags, cloud).out
-             for flags in ((), ("--up", "z"), ("--up", "y"), ("--config", path))]
-    assert lines[0] == lines[1] == lines[3]
-    assert lines[2] != lines[0]
+    told, z, y, config = (run(predict, "--json", "--ckpts", trained, *flags, cloud)
+                          for flags in ((), ("--up", "z"), ("--up", "y"), ("--config", path)))
+    assert told.out == config.out == y.out
+    assert z.out != y.out
+    assert [out.err.count("the files of training had z up") for out in (told, y, z)] == [1, 0, 0]
     model = load_pretrained(trained)
     assert len(model.class_names) == model.classes == 20  # two of them named
     assert model.class_names[:3] == ["flat", "tall", "class 2"]
