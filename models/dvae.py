@@ -59,6 +59,24 @@ class DiscreteVAE(nn.Module):
         """Return the logits (B, G, V) over the codes of each patch."""
         return self.dgcnn_1(self.encoder(neighborhood), graph)
 
+    @torch.no_grad()
+    def spread_codes(self, points, scale):
+        """Set the last norm of ``dgcnn_1`` so that over clouds (B, N, 3) every code's logit varies alike.
+
+        Before the activation each logit then has mean 0 and standard deviation ``scale`` over the patches: an
+        initialisation from data, as in Salimans & Kingma 2016. As built, logits differ between codes far more than
+        between patches: nearly all patches get one code, and the noise of the samples drowns what they tell.
+        """
+        neighborhood, center = group(points, self.num_group, self.group_size)
+        norm, seen = self.dgcnn_1.layer5[1], []
+        norm.reset_parameters()
+        hook = norm.register_forward_hook(lambda module, args, out: seen.append(out.float()))
+        self.code_logits(neighborhood, center_graph(center))
+        hook.remove()
+        std, mean = torch.std_mean(seen[0], (0, 2))  # V
+        norm.weight.copy_(scale / std.clamp_min(1e-6))
+        norm.bias.copy_(-norm.weight * mean)
+
     def soft_tokens(self, logits, temperature):
         """Return the codebook's rows mixed by a Gumbel-softmax sample: (B, G, V) → (B, G, C)."""
         return F.gumbel_softmax(logits.float(), tau=temperature, dim=-1).to(self.codebook.dtype) @ self.codebook

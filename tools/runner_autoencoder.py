@@ -16,6 +16,7 @@ from utils.pictures import reconstruction_picture, write_ply
 SHOWN = ("02691156", "02818832", "04379243", "04099429", "03948459", "03790512", "03642806", "03467517", "03261776",
          "03001627", "02958343", "03759954")
 PICTURES_A_VALIDATION = 3
+SPREAD_OVER = 256  # clouds that initialise the codes
 
 
 class Autoencoding:
@@ -37,8 +38,17 @@ class Autoencoding:
         for key in ("temp", "kldweight"):
             if key not in config:
                 raise ConfigError(f"{experiment.args.config}: key '{key}' is missing; stage I needs it")
+        if config.get("code_spread") and not (path or experiment.args.resume):
+            self.spread_codes(config.code_spread)
         self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
         self.val_loader = build_loader(experiment, self.datasets["val"], config.total_bs)
+
+    def spread_codes(self, scale):
+        """Initialise the codes from training clouds, spread evenly over the data set; see DiscreteVAE."""
+        data = self.datasets["train"]
+        chosen = np.linspace(0, len(data) - 1, min(len(data), SPREAD_OVER)).astype(int)
+        points = torch.stack([data[index][0] for index in chosen.tolist()])
+        self.model.train().spread_codes(points.to(self.experiment.device), scale)
 
     def losses(self, batch, iteration):
         points, _ = batch

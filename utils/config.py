@@ -19,7 +19,7 @@ SECTIONS = {
     "kldweight": {"start": None, "target": None, "ntime": None, "offset": None},
     "total_bs": None, "step_per_update": None, "max_epoch": None, "grad_norm_clip": None,
     "consider_metric": None, "npoints": None, "train_transforms": None, "test_transforms": None,
-    "vote": {"times": None, "rounds": None}, "probe": {"svm_c": None, "logistic_c": None, "neighbours": None},
+    "vote": {"times": None, "rounds": None}, "code_spread": None, "probe": {"svm_c": None, "logistic_c": None, "neighbours": None},
 }
 DEFAULTS = {"step_per_update": 1}
 REQUIRED = ("optimizer.type", "optimizer.kwargs.lr", "scheduler.type", "scheduler.kwargs.epochs",

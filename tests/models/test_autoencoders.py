@@ -6,10 +6,13 @@ import torch
 from safetensors.torch import save_file
 
 from models import build_model_from_cfg
+from models.dgcnn import center_graph
 from models.foundation import build_vision
 from models.foundation.vision import prompted_block
 from models.losses import code_kl, reconstruction_loss
+from models.point_embed import group
 from utils.errors import CheckpointError, ConfigError
+from utils.metrics import codebook_perplexity
 
 TINY = {"embed_dim": 48, "depth": 3, "num_heads": 3}
 CONFIG = {
@@ -138,3 +141,21 @@ def test_weights_that_cannot_be_downloaded():
         build(visual_embed_pretrained=True)
     with pytest.warns(UserWarning, match="going on with random weights"):
         build(visual_embed_pretrained="auto")
+
+
+def test_spread_codes_makes_every_logit_vary_alike_over_patches():
+    model = build().train()
+    points = torch.rand(32, 64, 3) * torch.tensor([1, 0.5, 0.2])
+    neighborhood, center = group(points, 8, 8)
+    graph = center_graph(center)
+
+    def logits():  # before the last LeakyReLU, whose slope below 0 is 0.2
+        x = model.code_logits(neighborhood, graph).detach()
+        return torch.where(x < 0, x / 0.2, x).flatten(0, 1)  # BG V
+
+    built = logits()
+    assert built.mean(0).std() > built.std(0).mean() / 2  # what it is there for
+    model.spread_codes(points, 3)
+    torch.testing.assert_close(logits().mean(0), torch.zeros(16), rtol=0, atol=1e-2)
+    torch.testing.assert_close(logits().std(0), torch.full((16,), 3.0), rtol=0, atol=1e-2)
+    assert codebook_perplexity(logits().argmax(-1), 16) > 2 * codebook_perplexity(built.argmax(-1), 16)
