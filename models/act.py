@@ -12,6 +12,7 @@ from models.point_embed import gather, group
 from models.student import PointEncoder, init_truncated_normal, init_xavier
 from models.transformer import TransformerDecoder
 from utils.checkpoint import load_model, read_weights
+from utils.distributed import std_all
 from utils.errors import ConfigError
 from utils.registry import check_keys
 
@@ -110,7 +111,7 @@ class ACT_PointDistillation(nn.Module):
             front = torch.cat([x[:, :1], tapped[hook][:, 1:]], 1)
             pos = torch.cat([self.decoder_cls_pos.expand(len(x), -1, -1), pos], 1)
             loss = loss + self.decode(front, pos, target)
-        target_std = target.float().flatten(0, 1).std(0).mean()
+        target_std = std_all(target.float().flatten(0, 1)).mean()
         return {"loss": loss, "target_std": target_std, "encoder_visible": visible}
 
     def decode(self, front, pos, target):

@@ -8,6 +8,7 @@ from models.dgcnn import DGCNN, center_graph
 from models.folding import FoldingDecoder
 from models.losses import code_kl, reconstruction_loss
 from models.point_embed import PatchEncoder, group
+from utils.distributed import gather_batch
 from utils.errors import ConfigError
 from utils.metrics import codebook_perplexity
 
@@ -50,7 +51,7 @@ class DiscreteVAE(nn.Module):
         kld_loss = code_kl(logits)
         return {
             "loss": recon_loss + kld_weight * kld_loss, "recon_loss": recon_loss, "kld_loss": kld_loss,
-            "codes": codes, "perplexity": codebook_perplexity(codes, self.num_tokens), "logits": logits,
+            "codes": codes, "perplexity": self.perplexity(codes), "logits": logits,
             "whole_coarse": (coarse + center.unsqueeze(2)).flatten(1, 2),
             "whole_fine": (fine + center.unsqueeze(2)).flatten(1, 2),
         }
@@ -86,8 +87,8 @@ class DiscreteVAE(nn.Module):
         return self.code_logits(neighborhood, center_graph(center)).argmax(-1)
 
     def perplexity(self, codes):
-        """Return the effective number of codes in use."""
-        return codebook_perplexity(codes, self.num_tokens)
+        """Return the effective number of codes in use; in training in the batch of all processes."""
+        return codebook_perplexity(gather_batch(codes) if self.training else codes, self.num_tokens)
 
     def transform(self, tokens, center):
         """Place of the foundation Transformer between the codebook and ``dgcnn_2``; here there is none."""

@@ -6,7 +6,7 @@ from torch import nn
 from models.act import MaskTransformer, build_teacher
 from models.build import MODELS
 from models.point_embed import gather, group
-from utils.distributed import gather_batch
+from utils.distributed import gather_batch, mean_all
 from utils.errors import ConfigError
 from utils.registry import check_keys
 
@@ -52,8 +52,9 @@ class ACT_PointBERT(nn.Module):
         right; ``perplexity`` of the codes.
         """
         neighborhood, center = group(points, self.num_group, self.group_size)
-        codes, perplexity = self.tokenize(neighborhood, center)  # B G
-        out = {"perplexity": perplexity}
+        with torch.no_grad():
+            codes = self.dvae_tokenizer.codes(neighborhood, center)  # B G
+        out = {"perplexity": self.dvae_tokenizer.perplexity(gather_batch(codes))}
         cls, logits, hidden = self.transformer_q.predict(neighborhood, center, self.keys)
         if self.keys["dvae_loss"]:
             out["dvae_loss"] = code_loss(logits, codes, hidden)
@@ -64,14 +65,8 @@ class ACT_PointBERT(nn.Module):
             out["cutmix_loss"] = self.mixed_loss(neighborhood, center, codes, key)
         if key is not None and self.training:
             self.enqueue(gather_batch(key))
-        accuracy = (logits.argmax(-1) == codes)[hidden].float().mean() * 100
+        accuracy = ((logits.argmax(-1) == codes) & hidden).sum() / mean_all(hidden.sum()) * 100
         return {"loss": sum(out[name] for name in LOSSES if name in out), "acc": accuracy, **out}
-
-    @torch.no_grad()
-    def tokenize(self, neighborhood, center):
-        """Return the most likely code (B, G) of every patch, and the perplexity of the codes."""
-        out = self.dvae_tokenizer.codes(neighborhood, center)
-        return out, self.dvae_tokenizer.perplexity(out)
 
     def mixed_loss(self, neighborhood, center, codes, key):
         """Return the loss of clouds of which a random share of patches is another's (CutMix, Yun et al. 2019)."""
@@ -159,8 +154,11 @@ def block_mask_by_ratio(center, ratio):
 
 
 def code_loss(logits, codes, counted):
-    """Return the cross-entropy of ``logits`` (B, G, V) and ``codes`` (B, G) where ``counted`` (B, G), in float32."""
-    return F.cross_entropy(logits[counted].float(), codes[counted])
+    """Return the cross-entropy of ``logits`` (B, G, V) and ``codes`` (B, G) where ``counted`` (B, G), in float32.
+
+    Divided by how many are counted in a process on average, so that the mean over processes is that of all patches.
+    """
+    return F.cross_entropy(logits[counted].float(), codes[counted], reduction="sum") / mean_all(counted.sum())
 
 
 def student_keys(*, mask_ratio=(0.25, 0.45), embed_dim=384, depth=12, drop_path_rate=0.1, cls_dim=512, replace_pob=0,

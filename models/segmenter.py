@@ -7,8 +7,9 @@ from extensions.ops import three_interpolate, three_nn
 from models.build import MODELS
 from models.layers import norm_relu, pointwise, pointwise_split, position_mlp
 from models.point_embed import PatchEncoder, group
-from models.student import init_truncated_normal
+from models.student import init_truncated_normal, layer_of
 from models.transformer import TransformerEncoder
+from utils.distributed import mean_all
 from utils.errors import ConfigError
 
 PARTS, WIDTHS = 1024, (512, 256)  # of the head
@@ -87,15 +88,29 @@ class PointSegmenter(nn.Module):
         log_prob = pointwise(self.convs3_cls, x).float().log_softmax(-1)  # B N classes
         if label is None:
             return {"log_prob": log_prob}
-        loss = F.nll_loss(log_prob.flatten(0, 1), label.flatten(), weight)
+        loss = weighted_nll(log_prob.flatten(0, 1), label.flatten(), weight)
         accuracy = (log_prob.argmax(-1) == label).float().mean() * 100
         return {"log_prob": log_prob, "loss": loss, "acc": accuracy}
+
+    def layer_of(self, name):
+        """Return the number of the layer of parameter ``name``, and that of the last one."""
+        return layer_of(name, len(self.blocks.blocks))
 
     def patch_features(self, points):
         """Return the joined features (B, G, C) of the patches and their centres (B, G, 3)."""
         neighborhood, center = group(points, self.num_group, self.group_size)
         _, tapped = self.blocks(self.encoder(neighborhood), self.pos_embed(center), self.taps)
         return torch.cat([self.norm(tapped[index]) for index in self.taps], -1), center
+
+
+def weighted_nll(log_prob, label, weight):
+    """Return the mean negative log-likelihood, weighted by class, of ``label`` (N,) under ``log_prob`` (N, classes).
+
+    Divided by the mean over processes of the weights' sum, so that the mean over processes is that of all points.
+    """
+    if weight is None:
+        return F.nll_loss(log_prob, label)
+    return F.nll_loss(log_prob, label, weight, reduction="sum") / mean_all(weight[label].sum())
 
 
 class Propagation(nn.Module):

@@ -23,6 +23,10 @@ class PointEncoder(nn.Module):
         self.blocks = TransformerEncoder(embed_dim, depth, num_heads, drop_path_rate)
         self.norm = nn.LayerNorm(embed_dim)
 
+    def layer_of(self, name):
+        """Return the number of the layer of parameter ``name``, and that of the last one."""
+        return layer_of(name, len(self.blocks.blocks))
+
     def tokens(self, neighborhood):
         """Return the patch tokens (B, G, C) of patches (B, G, K, 3)."""
         return self.reduce_dim(self.encoder(neighborhood))
@@ -45,6 +49,14 @@ class PointEncoder(nn.Module):
     def features(self, neighborhood, center):
         """Return the class token ‖ the maximum over the tokens (B, 2C), nothing masked."""
         return pool(self.encode(self.tokens(neighborhood), center)[0])
+
+
+def layer_of(name, depth):
+    """Return the layer of a student's parameter: 0 before the blocks, 1 … ``depth`` in them, ``depth`` + 1 behind."""
+    if name.startswith("blocks."):
+        return int(name.split(".")[2]) + 1, depth + 1
+    before = name.startswith(("encoder.", "reduce_dim.", "cls_token", "cls_pos", "pos_embed."))
+    return 0 if before else depth + 1, depth + 1
 
 
 def pool(x):

@@ -3,7 +3,7 @@ import torch
 
 from tools.experiment import open_experiment, summarize
 from tools.runner_segmentation import PartSegmentation
-from tools.voting import isolated_random
+from utils import distributed
 from utils.label_pictures import labelled_picture, palette
 from utils.pictures import write_ply
 
@@ -17,12 +17,12 @@ def test(args):
     task.model.eval()
     summarize(experiment, task.model, task.datasets)
     results = {}
-    with torch.inference_mode(), experiment.autocast(), isolated_random(args.seed, experiment.device):
+    with torch.inference_mode(), experiment.autocast():
         for name, times in (("Plain", 0), (f"Mean of {task.times} views", task.times)):
             results[name] = task.evaluate(-1, {}, times)
             shown = "  ".join(f"{key} {value:.2f}" for key, value in results[name].items())
             experiment.log.info("%s  %s", name, shown)
-        if args.visual:
+        if args.visual and distributed.is_main():
             draw(experiment, task)
     experiment.close()
     return results

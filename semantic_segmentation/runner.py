@@ -8,6 +8,7 @@ import torch
 from semantic_segmentation.whole_scene import label_room
 from tools.experiment import open_experiment, summarize
 from tools.runner_segmentation import RoomSegmentation, iou_table
+from utils import distributed
 from utils.files import replacing
 from utils.label_pictures import labelled_picture, palette
 from utils.metrics import align, confusion, segmentation_scores
@@ -27,26 +28,28 @@ def test(args):
     task = RoomSegmentation(experiment)
     data, model = task.datasets["val"], task.model.eval()
     summarize(experiment, model, task.datasets)
-    names, total = data.class_names, 0
+    names, results = data.class_names, []
     trained = task.given_notes.get("test_area", data.test_area)
     if trained != data.test_area:
         warnings.warn(f"{args.ckpts} was trained with Area {trained} held out, so it has seen Area {data.test_area}: "
                       f"give --test_area {trained}", stacklevel=2)
     folder = experiment.folder / "predictions"
-    folder.mkdir(exist_ok=True)
-    rows = [["Room", "points", "mIoU", "OA", "mAcc"]]
-    for room in data.all_rooms:
+    folder.mkdir(parents=True, exist_ok=True)
+    for room in data.all_rooms[distributed.rank()::distributed.world_size()]:
         start = time.perf_counter()
         with experiment.autocast():
             prediction = label_room(model, room, len(names), data.npoints, task.times, experiment.config.total_bs,
                                     experiment.device, args.seed)
         counts = confusion(torch.from_numpy(prediction), torch.from_numpy(np.array(room.label)), len(names))
-        total = total + counts
         scores, _ = segmentation_scores(counts)
-        rows.append([room.name, str(len(room)), *(f"{scores[name]:.2f}" for name in rows[0][2:])])
+        results.append((room.name, len(room), scores, counts))
         shown = "  ".join(f"{key} {value:.2f}" for key, value in scores.items())
         experiment.log.info("%s  %s  %.0f s", room.name, shown, time.perf_counter() - start)
         write(folder, room, prediction, args.visual, names)
+    results = sorted(distributed.gather_list(results), key=lambda result: result[0])
+    rows = [["Room", "points", "mIoU", "OA", "mAcc"]]
+    rows += [[name, str(points), *(f"{scores[key]:.2f}" for key in rows[0][2:])] for name, points, scores, _ in results]
+    total = sum(counts for *_, counts in results)
     scores, ious = segmentation_scores(total)
     experiment.log.info("%s\n\n%s", align(rows), iou_table(names, ious, total.sum(1)))
     experiment.log.info("All %d rooms, %d votes  %s", len(data.all_rooms), task.times,

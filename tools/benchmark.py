@@ -87,7 +87,7 @@ def measure_stage(stage, args, device, gflops):
         flops = counted_flops(lambda: trainer.step(batches[next(calls) % len(batches)]))
         trainer.step(batches[0])
         step_ms = median_ms(lambda: trainer.step(batches[next(calls) % len(batches)]), device, least=STEPS)
-        experiment.board.close()
+        experiment.records.close()
     seconds = step_ms / 1e3
     return {
         "amp": args.amp, "compile": args.compile, "batch": args.batch, "step_ms": round(step_ms, 2),

@@ -2,12 +2,14 @@
 import math
 
 import torch
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Sampler
 
 from datasets import build_dataset_from_cfg
+from utils import distributed, signals
 from utils.errors import ConfigError
 
 WARMUP_LR = 1e-6
+LARGEST_EVALUATION_BATCH = 64
 
 
 def build_dataset(experiment, split):
@@ -17,45 +19,106 @@ def build_dataset(experiment, split):
         return None
     if "_base_" not in section:
         raise ConfigError(f"{experiment.args.config}: key 'dataset.{split}._base_' is missing")
-    dataset = build_dataset_from_cfg(section._base_, section.get("others", {}), f"dataset.{split}")
+    with distributed.first_of_machine():  # some data sets write a cache
+        dataset = build_dataset_from_cfg(section._base_, section.get("others", {}), f"dataset.{split}")
     dataset.set_seed(experiment.args.seed)
     return dataset
 
 
+class TrainingBatches(Sampler):
+    """This process's share of every batch of ``total_bs`` clouds, in an order that seed and epoch decide.
+
+    The clouds of a batch do not depend on the number of processes; the last batch, if not full, is dropped.
+    ``set_epoch(epoch, start)`` chooses the epoch and from which batch on it is gone through.
+    """
+
+    def __init__(self, size, total_bs, seed):
+        self.size, self.total_bs, self.seed, self.epoch, self.start = size, total_bs, seed, 0, 0
+        self.share = distributed.share_of(total_bs)
+
+    def set_epoch(self, epoch, start=0):
+        self.epoch, self.start = epoch, start
+
+    def __len__(self):
+        return self.size // self.total_bs
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(self.size, generator=generator).tolist()
+        for number in range(self.start, len(self)):
+            first = number * self.total_bs + distributed.rank() * self.share
+            yield order[first:first + self.share]
+
+
+class EvaluationBatches(Sampler):
+    """This process's share of the batches of ``batch_size`` clouds in order, the last of which may be smaller.
+
+    Processes share out whole batches, the first process the first ones, so that each batch is computed alike whatever
+    their number, and no cloud twice. ``first`` is the number of the first batch here.
+    """
+
+    def __init__(self, size, batch_size):
+        self.size, self.batch_size = size, batch_size
+        batches = -(-size // batch_size)
+        rank, count = distributed.rank(), distributed.world_size()
+        self.first, self.last = rank * batches // count, (rank + 1) * batches // count
+
+    def __len__(self):
+        return self.last - self.first
+
+    def __iter__(self):
+        for number in range(self.first, self.last):
+            yield list(range(number * self.batch_size, min((number + 1) * self.batch_size, self.size)))
+
+
 def build_loader(experiment, dataset, batch_size, train=False):
-    """Return a loader of ``dataset``; for training it shuffles and drops the last batch that is not full."""
+    """Return a loader of ``dataset`` that gives this process its share of batches of ``batch_size`` clouds.
+
+    For training they are shuffled, and the last one is dropped if it is not full.
+    """
     if train and len(dataset) < batch_size:
         raise ConfigError(f"total_bs is {batch_size}, but the training set has only {len(dataset)} clouds")
     workers = experiment.args.num_workers
-    return DataLoader(
-        dataset, batch_size=batch_size, shuffle=train, drop_last=train, num_workers=workers,
-        persistent_workers=workers > 0, pin_memory=experiment.device.type == "cuda",
-        generator=torch.Generator().manual_seed(experiment.args.seed))
+    batches = (TrainingBatches(len(dataset), batch_size, experiment.args.seed) if train else
+               EvaluationBatches(len(dataset), min(batch_size, LARGEST_EVALUATION_BATCH)))
+    return DataLoader(dataset, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0,
+                      pin_memory=experiment.device.type == "cuda", worker_init_fn=_start_worker)
 
 
-def set_epoch(loader, epoch, seed):
-    """Make what ``loader`` yields next, order and samples, a function of ``seed`` and ``epoch`` alone."""
-    loader.dataset.set_epoch(epoch)
-    loader.generator.manual_seed(seed * 1_000_003 + epoch)
+def _start_worker(number):
+    signals.ignore()
 
 
 def build_optimizer(config, model):
-    """Build the optimizer; no weight decay for 1-D parameters, biases and tokens."""
+    """Build the optimizer; no weight decay for 1-D parameters, biases and tokens.
+
+    With ``layer_decay`` below 1 a layer's learning rate is that of the layer above it times that (Clark et al. 2020,
+    ELECTRA); ``model.layer_of(name)`` gives (number of a parameter's layer from the input, number of the last one).
+    """
     if config.type != "AdamW":
         raise ConfigError(f"optimizer.type '{config.type}' is not known; give 'AdamW'")
-    decayed, plain = [], []
+    kwargs, layer_decay = dict(config.kwargs), config.get("layer_decay", 1)
+    if not 0 < layer_decay <= 1:
+        raise ConfigError(f"optimizer.layer_decay is {layer_decay}; it must be above 0 and at most 1")
+    if layer_decay < 1 and not hasattr(model, "layer_of"):
+        raise ConfigError(f"optimizer.layer_decay is for fine-tuning; a {type(model).__name__} does not have it")
+    decay, groups = kwargs.pop("weight_decay", 0.0), {}
+    if layer_decay == 1:
+        groups = {(True, 1): [], (False, 1): []}  # in the order of published optimizers, whose state so fits
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             exempt = parameter.dim() == 1 or name.endswith(".bias") or "token" in name
-            (plain if exempt else decayed).append(parameter)
-    kwargs = dict(config.kwargs)
-    decay = kwargs.pop("weight_decay", 0.0)
-    return torch.optim.AdamW([{"params": plain, "weight_decay": 0.0}, {"params": decayed, "weight_decay": decay}],
-                             fused=True, **kwargs)
+            layer, last = model.layer_of(name) if layer_decay < 1 else (0, 0)
+            groups.setdefault((exempt, layer_decay ** (last - layer)), []).append(parameter)
+    return torch.optim.AdamW([{"params": parameters, "weight_decay": 0.0 if exempt else decay, "lr_scale": scale}
+                              for (exempt, scale), parameters in groups.items()], fused=True, **kwargs)
 
 
 def build_scheduler(config, optimizer):
-    """Build the learning rate schedule, stepped with the epoch that has ended: warm-up from 1e-6, then cosine."""
+    """Build the learning rate schedule, stepped with the epoch that has ended: warm-up from 1e-6, then cosine.
+
+    A parameter group's rate is scaled by its ``lr_scale``.
+    """
     from timm.scheduler import CosineLRScheduler
 
     if config.type != "CosLR":

@@ -1,4 +1,4 @@
-"""One run's surroundings: config, device, folder, log, TensorBoard."""
+"""One run's surroundings: config, processes, device, folder, log, records."""
 import contextlib
 import ctypes
 import dataclasses
@@ -7,15 +7,18 @@ import pathlib
 import random
 
 import numpy as np
-import tensorboardX
 import torch
 from easydict import EasyDict
 
 import extensions
-from utils.config import apply_few_shot, load_config, save_config
+from tools.records import NoRecords, Records
+from utils import distributed
+from utils.config import apply_few_shot, load_config, plain, save_config
 from utils.errors import ConfigError, UserError
-from utils.logger import open_log
+from utils.files import remove_leftovers
+from utils.logger import open_log, silent_log
 
+CHECKPOINTS = ("ckpt-last.pth", "ckpt-last-before.pth")  # of a run to go on with, and its predecessor
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -28,7 +31,7 @@ class Experiment:
     device: torch.device
     folder: pathlib.Path
     log: logging.Logger
-    board: tensorboardX.SummaryWriter
+    records: Records
 
     def autocast(self):
         """Return the mixed-precision context of ``--amp``."""
@@ -37,42 +40,71 @@ class Experiment:
 
     def close(self):
         """Say where everything was written."""
-        self.board.close()
-        self.log.info("Written to %s: %s; TensorBoard: %s", self.folder,
-                      ", ".join(sorted(path.name for path in self.folder.iterdir())), self.board.logdir)
+        self.records.close()
+        if distributed.is_main():
+            self.log.info("Written to %s: %s; TensorBoard: %s", self.folder,
+                          ", ".join(sorted(path.name for path in self.folder.iterdir())),
+                          self.folder.parent / "TFBoard" / self.folder.name)
 
 
 def open_experiment(args):
-    """Read the config, seed every generator, and make the experiment's folder ``args.folder``."""
+    """Read the config, join the other processes, seed every generator, and make the folder ``args.folder``."""
     config = load_config(args.config, args.set)
     apply_few_shot(config, args)
+    if args.launcher == "pytorch" and not distributed.launched():
+        raise ConfigError("--launcher pytorch: start the command by torchrun, as in torchrun --nproc_per_node=4 "
+                          "main.py …")
     device = choose_device(args.device)
     if args.amp == "fp16" and device.type != "cuda":
         raise ConfigError("--amp fp16 needs a GPU; on a CPU give --amp bf16")
     if device.type == "cpu":
         keep_freed_memory()
+    distributed.start(device)
     seed_everything(args.seed, args.deterministic)
-    folder = args.folder
-    if args.resume and not (folder / "ckpt-last.pth").is_file():
-        raise ConfigError(f"--resume: there is no {folder / 'ckpt-last.pth'}; check --exp_name, or train without it")
+    args.resume = distributed.from_main(lambda: whether_to_resume(args))
+    if not distributed.is_main():
+        return Experiment(args, config, device, args.folder, silent_log(), NoRecords())
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        if not (args.testing and (folder / "config.yaml").exists()):  # a test does not rewrite how training was
-            save_config(config, folder / "config.yaml")
-        board = tensorboardX.SummaryWriter(str(folder.parent / "TFBoard" / folder.name))
-        log = open_log(folder / "log.txt")
+        log, records = open_folder(args, config)
     except OSError as error:
-        raise UserError(f"the experiment's folder {folder} cannot be written: {error.strerror}") from error
-    return Experiment(args, config, device, folder, log, board)
+        raise UserError(f"the experiment's folder {args.folder} cannot be written: {error.strerror}") from error
+    return Experiment(args, config, device, args.folder, log, records)
+
+
+def whether_to_resume(args):
+    """Whether there is a run to go on with, as ``--resume`` says; ConfigError where there should be one and is not.
+
+    Processes that torchrun has started again go on by themselves.
+    """
+    wanted = "auto" if distributed.restarted() and not args.testing else args.resume
+    there = any((args.folder / name).is_file() for name in CHECKPOINTS)
+    if wanted == "must" and not there:
+        raise ConfigError(f"--resume: there is no {args.folder / CHECKPOINTS[0]}; check --exp_name, train without it, "
+                          f"or give --resume auto, which starts a run that is not there yet")
+    return bool(wanted) and there
+
+
+def open_folder(args, config):
+    """Make the experiment's folder, with the resolved config in it; returns its log and its records."""
+    folder = args.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
+    if not (args.testing and (folder / "config.yaml").exists()):  # a test does not rewrite how training was
+        save_config(config, folder / "config.yaml")
+    return open_log(folder / "log.txt"), Records(folder, plain(config), args.wandb)
 
 
 def choose_device(name):
-    """Return the device called ``name``; ``auto`` is the first GPU, or the CPU where there is none."""
+    """Return the device called ``name``; ``auto`` is a GPU, of several processes one each, or else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and distributed.launched():
+        name = f"cuda:{distributed.local_rank()}"
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
+        if device.type == "cuda":
+            torch.cuda.set_device(device)
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise ConfigError(f"--device {name} cannot be used here: {str(error).splitlines()[0]}") from error
     return device
@@ -88,6 +120,23 @@ def keep_freed_memory():
         mallopt = ctypes.CDLL(None).mallopt
         mallopt(mmap_max, 0)
         mallopt(trim_threshold, -1)
+
+
+def mixed_seed(*numbers):
+    """Return one 64-bit seed for whole ``numbers``; different ones give unrelated seeds."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0])
+
+
+def seed_step(seed, iteration):
+    """Seed Python, numpy and torch for one training step of this process.
+
+    What is random in a step so depends on the seed, the step and the process alone: not on where a run was interrupted,
+    and no two processes or steps draw alike.
+    """
+    value = mixed_seed(seed, distributed.rank(), iteration)
+    random.seed(value)
+    np.random.seed(value % 2 ** 32)
+    torch.manual_seed(value)
 
 
 def seed_everything(seed, deterministic):
@@ -107,8 +156,10 @@ def summarize(experiment, model, datasets):
     device = experiment.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     experiment.log.info("Experiment  %s", experiment.folder)
-    experiment.log.info("Device      %s; operators: %s; precision: %s", name, extensions.backend(device),
-                        "float32" if experiment.args.amp == "off" else experiment.args.amp)
+    count = distributed.world_size()
+    processes = f"{count} processes, each with " if count > 1 else ""
+    experiment.log.info("Device      %s%s; operators: %s; precision: %s", processes, name,
+                        extensions.backend(device), "float32" if experiment.args.amp == "off" else experiment.args.amp)
     experiment.log.info("Data        %s", "; ".join(f"{split}: {data.describe()}" for split, data in datasets.items()))
     experiment.log.info("Model       %s: %.2f M parameters, %.2f M trained, %.2f M frozen", type(model).__name__,
                         total / 1e6, trained / 1e6, (total - trained) / 1e6)

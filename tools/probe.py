@@ -5,6 +5,7 @@ import numpy as np
 import torch
 
 from datasets.transforms import subsample
+from utils.distributed import gather_list
 
 SVM_C = (0.001, 0.01, 0.1)
 LOGISTIC_C = (0.001, 0.01, 0.1, 1)
@@ -24,7 +25,7 @@ def extract_features(model, loader, device, npoints):
             points = subsample(points.to(device), npoints, random=False)
             features.append(model.forward_features(points).float().cpu())
             labels.append(label)
-    return torch.cat(features).numpy(), torch.cat(labels).numpy()
+    return torch.cat(gather_list(features)).numpy(), torch.cat(gather_list(labels)).numpy()
 
 
 def linear_svm(train, test, seed=0, grid=SVM_C):

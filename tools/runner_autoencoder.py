@@ -6,6 +6,7 @@ from models import build_model_from_cfg
 from tools import trainer
 from tools.builder import build_dataset, build_loader, cosine_ramp
 from tools.experiment import open_experiment, summarize
+from utils import distributed
 from utils.checkpoint import load_model, read_weights
 from utils.config import plain
 from utils.errors import ConfigError
@@ -50,11 +51,11 @@ class Autoencoding:
         points = torch.stack([data[index][0] for index in chosen.tolist()])
         self.model.train().spread_codes(points.to(self.experiment.device), scale)
 
-    def losses(self, batch, iteration):
+    def losses(self, model, batch, iteration):
         points, _ = batch
         temperature = cosine_ramp(self.experiment.config.temp, iteration)
         kld_weight = cosine_ramp(self.experiment.config.kldweight, iteration)
-        return {**self.model(points, temperature, kld_weight), "temperature": temperature, "kld_weight": kld_weight}
+        return {**model(points, temperature, kld_weight), "temperature": temperature, "kld_weight": kld_weight}
 
     def evaluate(self, epoch, best):
         """Return the mean over categories of the reconstruction metrics of whole clouds, codes arg-max.
@@ -63,20 +64,23 @@ class Autoencoding:
         the coarse clouds; ``perplexity`` tells how many codes are in use.
         """
         data = self.datasets["val"]
-        table, codes, shown = CategoryTable(data.class_names, getattr(data, "taxonomies", None)), [], 0
+        table, parts, shown = CategoryTable(data.class_names, getattr(data, "taxonomies", None)), [], 0
         for points, label in self.val_loader:
             points = points.to(self.experiment.device)
             out = self.model(points)
             coarse = reconstruction_metrics(out["whole_coarse"].float(), points)
-            table.add(label, {**reconstruction_metrics(out["whole_fine"].float(), points),
-                              "CDL1-coarse": coarse["CDL1"]})
-            codes.append(out["codes"].flatten())
-            for index in range(min(PICTURES_A_VALIDATION - shown, len(points))):
+            values = {**reconstruction_metrics(out["whole_fine"].float(), points), "CDL1-coarse": coarse["CDL1"]}
+            parts.append((label, {name: value.cpu() for name, value in values.items()}, out["codes"].flatten().cpu()))
+            for index in range(min(PICTURES_A_VALIDATION - shown, len(points)) if distributed.is_main() else 0):
                 image = reconstruction_picture(None, as_clouds(points, out, index), data.class_names[label[index]])
-                self.experiment.board.add_image(f"reconstruction/{shown}", image, max(epoch, 0), dataformats="HWC")
+                self.experiment.records.image(f"reconstruction/{shown}", image, epoch)
                 shown += 1
+        parts = distributed.gather_list(parts)
+        for label, values, _ in parts:
+            table.add(label, values)
+        codes = torch.cat([codes for _, _, codes in parts])
         self.experiment.log.info("%s", table.render())
-        return {**table.overall(), "perplexity": codebook_perplexity(torch.cat(codes), self.model.num_tokens).item()}
+        return {**table.overall(), "perplexity": codebook_perplexity(codes, self.model.num_tokens).item()}
 
     def draw(self):
         """Write a picture and the clouds of the first object of every shown category; returns the folder."""
@@ -114,7 +118,8 @@ def run(args):
     task = Autoencoding(experiment)
     summarize(experiment, task.model, {split: data for split, data in task.datasets.items() if data is not None})
     if args.test:
-        task.draw()
+        if distributed.is_main():
+            task.draw()
     elif args.val:
         trainer.Trainer(experiment, task).evaluate(0, "Validation")
     else:

@@ -9,6 +9,7 @@ from models import build_model_from_cfg
 from tools import trainer, voting
 from tools.builder import build_dataset, build_loader
 from tools.experiment import open_experiment, summarize
+from utils import distributed
 from utils.checkpoint import load_model, read_weights
 from utils.config import plain
 from utils.errors import ConfigError
@@ -54,10 +55,10 @@ class Classification:
             raise ConfigError(f"{args.config}: key 'dataset.{last}' is missing; classification needs it")
         return [last] if args.test else ["train", last]
 
-    def losses(self, batch, iteration):
+    def losses(self, model, batch, iteration):
         points, label = batch
         points = self.augment(subsample(points, self.npoints, random=True))
-        return self.model(points, label)
+        return model(points, label)
 
     def evaluate(self, epoch, best):
         """Return OA and mAcc in percent, with ``--vote`` also those of a vote wherever OA is at its best."""
@@ -66,20 +67,22 @@ class Classification:
             points = subsample(points.to(self.experiment.device), self.npoints, random=False)
             logits.append(self.model(points)["logits"].cpu())
             labels.append(label)
-        metrics = self.accuracies(torch.cat(logits), torch.cat(labels))
+        metrics = self.accuracies(logits, labels)
         if self.experiment.args.vote and epoch >= 0 and metrics["OA"] >= best.get("OA", metrics)["OA"]:
             voted = self.vote(voting.collect(self.val_loader, self.experiment.device, self.npoints), seed=epoch)
             metrics |= {f"{name}-vote": value for name, value in voted.items()}
         return metrics
 
-    def accuracies(self, logits, label):
+    def accuracies(self, logits, labels):
+        """Return OA and mAcc of lists of logits (B, classes) and labels (B,), those of all processes together."""
+        logits, label = (torch.cat(distributed.gather_list(parts)) for parts in (logits, labels))
         return voting.accuracies(logits, label, len(self.val_loader.dataset.class_names))
 
     def vote(self, clouds, seed):
         """Return OA and mAcc of one vote over ``clouds``."""
         times = self.experiment.config.get("vote", {}).get("times", voting.TIMES)
         logits = voting.vote(self.model, clouds, self.npoints, self.vote_augment, times, seed, self.experiment.device)
-        return self.accuracies(logits, torch.cat([label for _, label in clouds]))
+        return self.accuracies(logits, [label for _, _, label in clouds])
 
     def test(self):
         """Test once as in validation and by ``vote.rounds`` votes; log and return what came out.
@@ -95,7 +98,8 @@ class Classification:
             log.info("Test  OA %.2f  mAcc %.2f", plain_result["OA"], plain_result["mAcc"])
             clouds = voting.collect(self.val_loader, experiment.device, self.npoints) if rounds else []
             votes = []
-            for index in tqdm(range(rounds), "Voting", unit="vote", leave=False, disable=None):
+            for index in tqdm(range(rounds), "Voting", unit="vote", leave=False,
+                              disable=None if distributed.is_main() else True):
                 votes.append(self.vote(clouds, seed=experiment.args.seed * 1_000_003 + index))
                 log.info("Vote %d/%d  OA %.2f  mAcc %.2f", index + 1, rounds, votes[-1]["OA"], votes[-1]["mAcc"])
         result = {"test": plain_result, "votes": votes}

@@ -5,6 +5,7 @@ from tools import trainer
 from tools.builder import build_dataset, build_loader
 from tools.experiment import open_experiment, summarize
 from tools.probe import extract_features, linear_svm
+from utils import distributed
 from utils.checkpoint import load_model, read_weights
 from utils.config import plain
 
@@ -30,9 +31,9 @@ class Pretraining:
         probed = [self.datasets[split] for split in ("extra_train", "val")]
         self.probe_loaders = [build_loader(experiment, data, 2 * config.total_bs) for data in probed if data]
 
-    def losses(self, batch, iteration):
+    def losses(self, model, batch, iteration):
         points, _ = batch
-        return self.model(self.augment(points))
+        return model(self.augment(points))
 
     def evaluate(self, epoch, best):
         """Return the accuracy of a linear SVM, or None unless the config has ``extra_train`` and ``val``."""
@@ -41,7 +42,7 @@ class Pretraining:
         npoints = self.datasets["train"].npoints
         train, test = (extract_features(self.model, loader, self.experiment.device, npoints)
                        for loader in self.probe_loaders)
-        return {"SVM": linear_svm(train, test, self.experiment.args.seed)}
+        return {"SVM": distributed.from_main(lambda: linear_svm(train, test, self.experiment.args.seed))}
 
 
 def run(args):

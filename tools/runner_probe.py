@@ -3,7 +3,7 @@ from models.pretrained import build_pretrained
 from tools.builder import build_dataset, build_loader
 from tools.experiment import open_experiment, summarize
 from tools.probe import LOGISTIC_C, NEIGHBOURS, SVM_C, extract_features, fit_probe
-from utils import checkpoint
+from utils import checkpoint, distributed
 from utils.errors import ConfigError
 
 
@@ -26,7 +26,9 @@ def run(args):
     with experiment.autocast():
         train, test = (extract_features(model, build_loader(experiment, data, 2 * config.total_bs), experiment.device,
                                         npoints) for data in datasets.values())
-    return report(experiment, train, test)
+    accuracies = distributed.from_main(lambda: report(experiment, train, test))
+    experiment.close()
+    return accuracies
 
 
 def report(experiment, train, test):
@@ -47,5 +49,4 @@ def report(experiment, train, test):
         how = "by cross-validation on the training set" if searched else "too few clouds for cross-validation"
         experiment.log.info("%-20s  OA %.2f  (%s = %g, %s)", name, accuracies[name],
                             "k" if parameter == "n_neighbors" else parameter, chosen, how)
-    experiment.close()
     return accuracies

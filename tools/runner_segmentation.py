@@ -8,8 +8,8 @@ from models import build_model_from_cfg
 from models.pretrained import notes_in
 from tools import trainer, voting
 from tools.builder import build_dataset, build_loader
-from tools.experiment import open_experiment, summarize
-from utils import checkpoint
+from tools.experiment import mixed_seed, open_experiment, summarize
+from utils import checkpoint, distributed
 from utils.config import plain
 from utils.errors import ConfigError
 from utils.metrics import align, confusion, part_ious, segmentation_scores
@@ -75,18 +75,19 @@ class RoomSegmentation(Segmentation):
         super().__init__(experiment)
         self.notes["test_area"] = self.datasets["val"].test_area
 
-    def losses(self, batch, iteration):
+    def losses(self, model, batch, iteration):
         points, label = batch
         weight = self.datasets["train"].class_weights.to(points.device)
-        out = self.model(self.augment(points), label, weight=weight)
+        out = model(self.augment(points), label, weight=weight)
         return {"loss": out["loss"], "acc": out["acc"]}
 
     def evaluate(self, epoch, best):
         """Return mIoU, OA and mAcc in percent over the blocks of the validation rooms; log each class's IoU."""
-        names, counts = self.datasets["val"].class_names, 0
+        names, counts = self.datasets["val"].class_names, []
         for points, label in self.val_loader:
             prediction = self.model(points.to(self.experiment.device))["log_prob"].argmax(-1).cpu()
-            counts = counts + confusion(prediction, label, len(names))
+            counts.append(confusion(prediction, label, len(names)))
+        counts = sum(distributed.gather_list(counts))
         scores, ious = segmentation_scores(counts)
         self.experiment.log.info("%s", iou_table(names, ious, counts.sum(1)))
         return scores
@@ -98,9 +99,9 @@ class PartSegmentation(Segmentation):
     metrics = {"ins-mIoU": "ckpt-best.pth"}
     data_class, counts = ShapeNetPart, {"num_classes": 50, "num_categories": 16}
 
-    def losses(self, batch, iteration):
+    def losses(self, model, batch, iteration):
         points, category, label = batch
-        out = self.model(self.augment(points), label, category)
+        out = model(self.augment(points), label, category)
         return {"loss": out["loss"], "acc": out["acc"]}
 
     def evaluate(self, epoch, best, times=0):
@@ -109,14 +110,16 @@ class PartSegmentation(Segmentation):
         With ``times`` the log-probabilities of so many augmented views are averaged, beside the plain one.
         """
         data = self.datasets["val"]
-        ious, right = [[] for _ in PARTS], []
-        for points, category, label in self.val_loader:
-            prediction = self.predict(points, category, times)  # B N
+        parts, ious, right = [], [[] for _ in PARTS], []
+        for number, (points, category, label) in enumerate(self.val_loader, self.val_loader.batch_sampler.first):
+            with voting.isolated_random(mixed_seed(self.experiment.args.seed, number), self.experiment.device):
+                parts.append((self.predict(points, category, times), category, label))  # B N
+        for prediction, category, label in distributed.gather_list(parts):
             right.append((prediction == label).float().mean(1))
-            for number, parts in enumerate(PARTS.values()):
+            for number, own_parts in enumerate(PARTS.values()):
                 own = category == number
                 if own.any():
-                    ious[number].append(part_ious(prediction[own], label[own], parts))
+                    ious[number].append(part_ious(prediction[own], label[own], own_parts))
         means = {name: torch.cat(values) for name, values in zip(data.class_names, ious, strict=True) if values}
         rows = [["Category", "#", "mIoU"], *([name, str(len(values)), f"{100 * values.mean():.2f}"]
                                              for name, values in means.items())]

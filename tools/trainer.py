@@ -1,10 +1,12 @@
 """The only epoch loop. A task says what one step and one evaluation are; nothing here knows which task it is.
 
-A task has ``model``; ``loader``, of training batches; ``losses(batch, iteration)`` → a dict with ``loss`` and
-scalars to report; ``evaluate(epoch, best)`` → a dict of metrics, or None where the config gives no data for it;
-``metrics``, a dict of names in it → the checkpoint of the epoch that is best by them, the first of which counts; and
-``notes``, plain values that its checkpoints are to carry for those who use them.
+A task has ``model``; ``loader``, of training batches; ``losses(model, batch, iteration)`` → a dict with ``loss`` and
+scalars to report, where ``model`` is to be called in place of its own (through it several processes share the
+gradients); ``evaluate(epoch, best)`` → a dict of metrics, or None where the config gives no data for it; ``metrics``, a
+dict of names in it → the checkpoint of the epoch that is best by them, the first of which counts; and ``notes``, plain
+values that its checkpoints are to carry for those who use them.
 """
+import contextlib
 import dataclasses
 import math
 import time
@@ -12,17 +14,29 @@ import time
 import torch
 from tqdm import tqdm
 
-from tools.builder import build_optimizer, build_scheduler, set_epoch
-from utils import checkpoint
-from utils.errors import CheckpointError, NonFiniteLossError
+from models.sync_norm import synchronize_norms
+from tools.builder import build_optimizer, build_scheduler
+from tools.ema import Ema
+from tools.experiment import CHECKPOINTS, seed_step
+from tools.step_profile import StepProfile
+from utils import checkpoint, distributed, signals
+from utils.errors import CheckpointError, NonFiniteLossError, UserError, WorkerError
+from utils.files import keep_as
 from utils.metrics import better
+
+LAST, BEFORE = CHECKPOINTS
 
 
 @dataclasses.dataclass
 class Progress:
-    """How far a training is: the next epoch, steps done, the last metrics, and those best by each name."""
+    """How far a training is.
+
+    ``epoch`` is the current one, of which ``step`` batches are done, and ``iteration`` counts all steps; ``metrics``
+    are the last ones, ``best`` those at the best value of each name.
+    """
 
     epoch: int = 0
+    step: int = 0
     iteration: int = 0
     metrics: dict = dataclasses.field(default_factory=dict)
     best: dict = dataclasses.field(default_factory=dict)
@@ -33,70 +47,86 @@ class Trainer:
 
     def __init__(self, experiment, task):
         self.experiment, self.task, self.model = experiment, task, task.model
-        config = experiment.config
+        args, config = experiment.args, experiment.config
+        if args.sync_bn and distributed.world_size() > 1:
+            synchronize_norms(self.model, experiment.device)
         self.optimizer = build_optimizer(config.optimizer, self.model)
         self.scheduler = build_scheduler(config.scheduler, self.optimizer)
-        self.scaler = torch.amp.GradScaler(experiment.device.type, enabled=experiment.args.amp == "fp16")
-        self.progress = Progress()
-        if experiment.args.resume:
+        self.scaler = torch.amp.GradScaler(experiment.device.type, enabled=args.amp == "fp16")
+        self.ema = Ema(self.model, args.ema) if args.ema else None
+        self.progress, self.means, self.request = Progress(), Means(), signals.StopRequest()
+        self.saved_at, self.has_last = 0, False  # when ckpt-last was written; whether it is this run's, and whole
+        if args.resume:
             self.resume()
-        if experiment.args.compile:
+        if args.compile:
             self.model.compile()
+        self.parallel = distributed.synchronized(self.model, experiment.device)
 
     def fit(self):
         """Train from the current epoch to ``max_epoch``, which is included, as published."""
-        if self.progress.epoch == 0:
-            self.evaluate(-1, "Before training")
-        last = self.experiment.config.max_epoch
-        for epoch in range(self.progress.epoch, last + 1):
-            self.train_epoch(epoch, last)
-            self.scheduler.step(epoch)
-            self.progress.epoch = epoch + 1
-            files = []
-            if epoch == last or (epoch and epoch % self.experiment.args.val_freq == 0):
-                files = self.evaluate(epoch, f"Epoch {epoch}/{last}")
-            for name in ("ckpt-last.pth", *files):
-                self.save(name)
-        return self.progress
+        last, progress = self.experiment.config.max_epoch, self.progress
+        with self.request, StepProfile(self.experiment) as profile:
+            if progress.iteration == 0:
+                self.experiment.records.rewind(0)
+                self.evaluate(-1, "Before training")
+            while progress.epoch <= last:
+                epoch = progress.epoch
+                self.train_epoch(epoch, last, profile)
+                self.scheduler.step(epoch)
+                progress.epoch, progress.step = epoch + 1, 0
+                files = []
+                if epoch == last or (epoch and epoch % self.experiment.args.val_freq == 0):
+                    files = self.evaluate(epoch, f"Epoch {epoch}/{last}")
+                for name in (LAST, *files):
+                    self.save(name)
+                self.obey(distributed.highest(self.request.number))
+        return progress
 
-    def train_epoch(self, epoch, last):
-        """One pass over the training data."""
-        task = self.task
-        set_epoch(task.loader, epoch, self.experiment.args.seed)
+    def train_epoch(self, epoch, last, profile):
+        """Go through the training data once, or through what is left of it in a run that was interrupted."""
+        task, progress, args = self.task, self.progress, self.experiment.args
+        task.loader.dataset.set_epoch(epoch)
+        task.loader.batch_sampler.set_epoch(epoch, progress.step)
         self.model.train()
-        means = Means()
-        rate = self.optimizer.param_groups[0]["lr"]
-        every = self.experiment.config.step_per_update
-        start = time.perf_counter()
-        with tqdm(task.loader, f"Epoch {epoch}/{last}", unit="batch", leave=False, dynamic_ncols=True,
-                  disable=None) as bar:
-            for index, batch in enumerate(bar):
-                losses = self.step(batch, (index + 1) % every == 0 or index + 1 == len(task.loader))
-                means.add(losses, len(batch[0]))
+        rate = max(group["lr"] for group in self.optimizer.param_groups)
+        begun, start = progress.step, time.perf_counter()
+        with tqdm(task.loader, f"Epoch {epoch}/{last}", len(task.loader), initial=begun, unit="batch", leave=False,
+                  dynamic_ncols=True, disable=None if distributed.is_main() else True) as bar:
+            for batch in loaded(bar):
+                update = (progress.step + 1) % self.experiment.config.step_per_update == 0
+                update = update or progress.step + 1 == len(task.loader)
+                losses = self.step(batch, update)
+                self.means.add(losses, len(batch[0]))
+                progress.step += 1
                 bar.set_postfix(loss=f"{losses['loss']:.4f}")
-        speed = len(task.loader) * task.loader.batch_size / (time.perf_counter() - start)
-        values = means.values()
-        self.experiment.log.info("Epoch %d/%d  %s  lr %.2e  %.0f clouds/s", epoch, last,
-                                 "  ".join(f"{name} {value:.5g}" for name, value in values.items()), rate, speed)
-        for name, value in {**values, "lr": rate}.items():
-            self.experiment.board.add_scalar(f"train/{name}", value, epoch)
+                profile.step()
+                if update and args.save_every and progress.iteration - self.saved_at >= args.save_every:
+                    self.save(LAST)
+                if update:
+                    self.obey(losses["stop"])
+        clouds = (progress.step - begun) * self.experiment.config.total_bs
+        self.report(epoch, last, rate, clouds / (time.perf_counter() - start))
 
     def step(self, batch, update=True):
         """Train on one batch: losses, gradients and, with ``update``, the optimizer; return the losses as reported.
 
-        ``loss`` is a number there, read once, which is the only wait for a GPU.
+        There ``loss`` is a number, the mean over all processes, read once, which is the only wait for a GPU; ``stop``
+        is the signal that any of them was sent, or 0.
         """
-        batch = [part.to(self.experiment.device, non_blocking=True) for part in batch]
-        with self.experiment.autocast():
-            losses = self.task.losses(batch, self.progress.iteration)
-        self.scaler.scale(losses["loss"] / self.experiment.config.step_per_update).backward()
-        value = losses["loss"].item()
+        experiment, progress = self.experiment, self.progress
+        batch = [part.to(experiment.device, non_blocking=True) for part in batch]
+        seed_step(experiment.args.seed, progress.iteration)
+        with contextlib.nullcontext() if update else distributed.accumulating(self.parallel):
+            with experiment.autocast():
+                losses = self.task.losses(self.parallel, batch, progress.iteration)
+            self.scaler.scale(losses["loss"] / experiment.config.step_per_update).backward()
+        value, stop = distributed.agree(losses["loss"].detach(), self.request.number)
         if not math.isfinite(value):
-            self.stop(value, batch)
+            self.stop(losses["loss"].item(), batch)
         if update:
             self.update()
-        self.progress.iteration += 1
-        return {**losses, "loss": value}
+        progress.iteration += 1
+        return {**losses, "loss": value, "stop": stop}
 
     def update(self):
         """Clip the gradients and take one optimizer step."""
@@ -107,18 +137,29 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
+        if self.ema:
+            self.ema.update(self.model)
+
+    def report(self, epoch, last, rate, speed):
+        """Log and write down the means of an epoch's losses, and begin new ones."""
+        values = self.means.values()
+        self.means = Means()
+        self.experiment.log.info("Epoch %d/%d  %s  lr %.2e  %.0f clouds/s", epoch, last,
+                                 "  ".join(f"{name} {value:.5g}" for name, value in values.items()), rate, speed)
+        self.experiment.records.add("train", epoch, self.progress.iteration, {**values, "lr": rate})
 
     def evaluate(self, epoch, title):
         """Evaluate, report, and return the names of the checkpoints whose metric is now the best so far."""
         self.model.eval()
+        distributed.broadcast_buffers(self.model)
         progress = self.progress
-        with torch.inference_mode(), self.experiment.autocast():
+        averaged = self.ema.applied(self.model) if self.ema else contextlib.nullcontext()
+        with averaged, torch.inference_mode(), self.experiment.autocast():
             metrics = self.task.evaluate(epoch, progress.best)
         if metrics is None:
             return []
         self.experiment.log.info("%s  %s", title, "  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
-        for name, value in metrics.items():
-            self.experiment.board.add_scalar(f"val/{name}", value, max(epoch, 0))
+        self.experiment.records.add("val", epoch, progress.iteration, metrics)
         if epoch < 0:
             return []
         progress.metrics = metrics
@@ -128,61 +169,151 @@ class Trainer:
         return [self.task.metrics[name] for name in improved]
 
     def stop(self, loss, batch):
-        """End the run for a loss that is NaN or infinite, after saving the batch and the weights that gave it."""
-        path, progress = self.experiment.folder / "nonfinite-step.pth", self.progress
-        checkpoint.save({"batch": [part.cpu() for part in batch], "base_model": self.model.state_dict(),
-                         "epoch": progress.epoch, "iteration": progress.iteration, "loss": loss}, path)
-        raise NonFiniteLossError(f"the loss is {loss} in epoch {progress.epoch}, step {progress.iteration}; its batch "
-                                 f"and weights are in {path}. Lower optimizer.kwargs.lr or look at that data")
+        """End the run for a loss that is NaN or infinite in one process, which saves its batch and weights."""
+        progress, mine = self.progress, not math.isfinite(loss)
+        path = self.experiment.folder / f"nonfinite-step{f'-{distributed.rank()}' if distributed.rank() else ''}.pth"
+        if mine:
+            checkpoint.save({"batch": [part.cpu() for part in batch], "base_model": self.model.state_dict(),
+                             "epoch": progress.epoch, "iteration": progress.iteration, "loss": loss}, path)
+        where = f"its batch and weights are in {path}" if mine else "in another process, which has saved its batch"
+        raise NonFiniteLossError(f"the loss is {loss if mine else 'not finite'} in epoch {progress.epoch}, step "
+                                 f"{progress.iteration}; {where}. Lower optimizer.kwargs.lr or look at that data")
+
+    def obey(self, number):
+        """End the run, saved, if it was told to stop by signal ``number``; 0 is none."""
+        if not number:
+            return
+        if self.saved_at < self.progress.iteration:
+            self.save(LAST)
+        path = self.experiment.folder / LAST
+        raise signals.stopped(number, f"{path} holds all {self.progress.iteration} steps; go on with --resume")
 
     def save(self, name):
-        """Write a checkpoint into the experiment's folder."""
-        progress = self.progress
-        checkpoint.save({
+        """Write a checkpoint into the experiment's folder; ``ckpt-last.pth`` keeps its predecessor."""
+        progress, path = self.progress, self.experiment.folder / name
+        state = {
             "base_model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
-            "epoch": progress.epoch - 1, "metrics": progress.metrics,
-            "best_metrics": progress.best.get(next(iter(self.task.metrics)), {}), "best": progress.best,
-            "notes": self.task.notes, "iteration": progress.iteration, "scaler": self.scaler.state_dict(),
-            "random_state": checkpoint.random_state(),
-        }, self.experiment.folder / name)
+            "epoch": progress.epoch - 1, "step": progress.step, "iteration": progress.iteration,
+            "metrics": progress.metrics, "best_metrics": progress.best.get(next(iter(self.task.metrics)), {}),
+            "best": progress.best, "notes": self.task.notes, "scaler": self.scaler.state_dict(),
+            "means": distributed.gather_list([self.means.state()]), "records": self.experiment.records.lines,
+            "processes": distributed.world_size(),
+        }
+        if self.ema:  # what a checkpoint is used for are the averages; training goes on with its own weights
+            state |= {"base_model": self.ema.state_dict(self.model), "trained_model": state["base_model"],
+                      "ema_updates": self.ema.updates}
+        if name == LAST:
+            self.saved_at = progress.iteration
+        if not distributed.is_main():
+            return
+        try:
+            if name == LAST and self.has_last:
+                keep_as(path, BEFORE)
+            checkpoint.save(state, path)
+        except OSError as error:
+            raise UserError(f"{path} cannot be written ({error.strerror or error}); the checkpoint before it is whole: "
+                            f"make room and go on with --resume") from error
+        self.has_last = self.has_last or name == LAST
 
     def resume(self):
-        """Take up the training that ``ckpt-last.pth`` holds."""
-        path = self.experiment.folder / "ckpt-last.pth"
+        """Take up the training that ``ckpt-last.pth`` holds, or the one before it where that is damaged."""
+        name = distributed.from_main(self.readable)
+        path = self.experiment.folder / name
         state = checkpoint.read(path)
         if not isinstance(state, dict) or "base_model" not in state or "optimizer" not in state:
             raise CheckpointError(f"checkpoint {path} holds no training to resume; give it as --start_ckpts")
-        checkpoint.load_model(self.model, checkpoint.weights_in(state, path), path, complete=True)
+        weights = checkpoint.weights_in(state, path)
+        if self.ema and "trained_model" in state:
+            self.ema.load(weights, state["ema_updates"])
+        weights = state.get("trained_model", weights)
+        checkpoint.load_model(self.model, weights, path, complete=True)
         try:
             self.optimizer.load_state_dict(state["optimizer"])
         except (ValueError, KeyError) as error:
             raise CheckpointError(f"checkpoint {path} is of a training of other parameters ({error}): resume with the "
                                   f"config that it was started with") from error
-        self.scheduler.step(state["epoch"])
+        if state["epoch"] >= 0:
+            self.scheduler.step(state["epoch"])
         metric, best = next(iter(self.task.metrics)), state["best_metrics"]
         best = {metric: best} if metric in best else {}  # a published file names its metrics otherwise
-        self.progress = Progress(state["epoch"] + 1, state.get("iteration", 0), state["metrics"],
-                                 state.get("best", best))
-        if "random_state" in state:
+        epoch = state["epoch"] + 1
+        self.progress = Progress(epoch, state.get("step", 0), state.get("iteration", epoch * len(self.task.loader)),
+                                 state["metrics"], state.get("best", best))
+        self.saved_at, self.has_last = self.progress.iteration, name == LAST
+        if "scaler" in state:
             self.scaler.load_state_dict(state["scaler"])
-            checkpoint.set_random_state(state["random_state"])
-        self.experiment.log.info("Resuming after epoch %d of %s", state["epoch"], path)
+        self.means = Means.of(state.get("means", []))
+        self.experiment.records.rewind(state.get("records"))
+        self.say_resumed(path, state)
+
+    def readable(self):
+        """Return the name of the checkpoint to resume from."""
+        try:
+            checkpoint.read(self.experiment.folder / LAST)
+        except CheckpointError as error:
+            if not (self.experiment.folder / BEFORE).is_file():
+                raise
+            self.experiment.log.warning("WARNING: %s. Going on from the one before it, %s", error, BEFORE)
+            return BEFORE
+        return LAST
+
+    def say_resumed(self, path, state):
+        """Log where the run goes on, and what cannot be as it would have been."""
+        progress, log = self.progress, self.experiment.log
+        within = f" and {progress.step} steps of the next" if progress.step else ""
+        log.info("Resuming after epoch %d%s of %s", progress.epoch - 1, within, path)
+        before, now = state.get("processes", 1), distributed.world_size()
+        if before != now:
+            log.warning("The run had %d process%s and has %d now. The clouds of each step stay the same; what is drawn "
+                        "at random for them and, without --sync_bn, the statistics of batch norm do not",
+                        before, "es" * (before > 1), now)
+
+
+def loaded(batches):
+    """Yield ``batches``; where a process that loads data has died, that is a WorkerError."""
+    try:
+        yield from batches
+    except RuntimeError as error:
+        if "DataLoader worker" not in str(error):
+            raise
+        raise WorkerError(f"a process that loads data has died ({str(error).splitlines()[0]}), most often for want of "
+                          f"memory or of room in /dev/shm: go on with --resume and a lower --num_workers") from error
 
 
 class Means:
     """Means over an epoch of the scalars that a step reports, weighted by batch size; summed on the device."""
 
-    def __init__(self):
-        self.sums, self.count = {}, 0
+    def __init__(self, sums=None, count=0):
+        self.sums, self.count = dict(sums or {}), count
 
     def add(self, values, weight):
         self.count += weight
         for name, value in values.items():
-            if not isinstance(value, torch.Tensor) or value.dim() == 0:
-                self.sums[name] = self.sums.get(name, 0) + torch.as_tensor(value).detach() * weight
+            if name != "stop" and (not isinstance(value, torch.Tensor) or value.dim() == 0):
+                self.sums[name] = self.sums.get(name, 0) + torch.as_tensor(value).detach().double() * weight
 
     def values(self):
-        return {name: (total / self.count).item() for name, total in self.sums.items()}
+        """Return the means over what all processes have added."""
+        names = sorted(self.sums)
+        total = distributed.sum_all(torch.stack([*(self.sums[name].cpu() for name in names),
+                                                 torch.tensor(self.count, dtype=torch.float64)])).tolist()
+        return {name: total[names.index(name)] / total[-1] for name in self.sums}
+
+    def state(self):
+        """Return the sums and the count as plain values."""
+        return {"sums": {name: value.item() for name, value in self.sums.items()}, "count": self.count}
+
+    @classmethod
+    def of(cls, states):
+        """Return this process's part of what the processes had, given by their ``state()``."""
+        if len(states) != distributed.world_size():  # other processes than now: the main one takes all of it
+            names = states[0]["sums"] if states else {}
+            states = [{"sums": {name: sum(state["sums"][name] for state in states) for name in names},
+                       "count": sum(state["count"] for state in states)}]
+            states += [{"sums": dict.fromkeys(names, 0.0), "count": 0}] * (distributed.world_size() - 1)
+        own = states[distributed.rank()]
+        return cls({name: torch.tensor(value, dtype=torch.float64) for name, value in own["sums"].items()},
+                   own["count"])
 
 
 def fit(experiment, task):

@@ -4,6 +4,7 @@ import contextlib
 import torch
 
 from datasets.transforms import candidates, random_subset
+from tools.experiment import mixed_seed
 from utils.metrics import mean_class_accuracy, overall_accuracy
 
 TIMES = 10  # views a vote
@@ -11,17 +12,24 @@ ROUNDS = 299  # votes of --test
 
 
 def collect(loader, device, npoints):
-    """Return [(points (B, K, C), label (B,)), …] of all clouds, reduced once to what subsets are drawn from."""
-    return [(candidates(points.to(device), npoints).cpu(), label) for points, label in loader]
+    """Return [(number of the batch, points (B, K, C), label (B,)), …] of this process's share of the clouds.
+
+    They are reduced once to what subsets are drawn from.
+    """
+    return [(number, candidates(points.to(device), npoints).cpu(), label)
+            for number, (points, label) in enumerate(loader, loader.batch_sampler.first)]
 
 
 def vote(model, clouds, npoints, augment, times, seed, device):
-    """Return the mean logits (N, classes) over ``times`` views of all ``clouds``, which ``collect`` has returned.
+    """Return a list of mean logits (B, classes) over ``times`` views of each of ``clouds``, as from ``collect``.
 
-    The views depend on ``seed`` alone; torch's random generators are left as they were.
+    The views depend on ``seed`` and the batch's number alone; torch's random generators are left as they were.
     """
-    with isolated_random(seed, device):
-        return torch.cat([mean_logits(model, points.to(device), npoints, augment, times) for points, _ in clouds])
+    logits = []
+    for number, points, _ in clouds:
+        with isolated_random(mixed_seed(seed, number), device):
+            logits.append(mean_logits(model, points.to(device), npoints, augment, times))
+    return logits
 
 
 def mean_logits(model, points, npoints, augment, times):

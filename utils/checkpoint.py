@@ -2,7 +2,6 @@
 import json
 import pathlib
 import pickle
-import random
 import zipfile
 
 import numpy as np
@@ -131,23 +130,3 @@ def _rename(weights, names):
         return next((ours + key[len(others):] for others, ours in names.items() if key.startswith(others)), key)
 
     return {own(key): value for key, value in weights.items()}
-
-
-def random_state():
-    """Return the state of every random generator, for exact resuming."""
-    version, keys, position, has_gauss, cached = np.random.get_state()
-    python = random.getstate()
-    return {"torch": torch.get_rng_state(), "numpy": [version, torch.from_numpy(keys.astype(np.int64)), position,
-            has_gauss, cached], "python": [python[0], list(python[1]), python[2]],
-            "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-
-
-def set_random_state(state):
-    """Put back what ``random_state`` returned."""
-    torch.set_rng_state(state["torch"])
-    version, keys, *rest = state["numpy"]
-    np.random.set_state((version, keys.numpy().astype(np.uint32), *rest))
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
-    if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all(state["cuda"])

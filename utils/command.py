@@ -1,8 +1,12 @@
 """What surrounds every command: a user's mistake is one line on stderr and exit status 2."""
+import os
 import sys
 import warnings
 
-from utils.errors import UserError, one_line
+from utils.errors import StoppedBySignal, UserError, one_line
+
+# exit statuses; a run that a signal has ended exits with 128 + the signal's number, as shells have it
+USER_ERROR, LOST = 2, 1
 
 
 def run_command(main):
@@ -11,13 +15,39 @@ def run_command(main):
     try:
         main()
     except UserError as error:
-        print(f"error: {one_line(error)}", file=sys.stderr)
-        sys.exit(2)
+        _end(f"error: {one_line(error)}", USER_ERROR)
+    except StoppedBySignal as stop:
+        _end(str(stop), 128 + stop.number)
     except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+        _end("stopped", 130)
+    except RuntimeError as error:
+        if not _lost_another(error):
+            raise
+        _end("error: another process of this run has ended; what it says is the reason", LOST)
+    _leave()
+
+
+def _end(text, status):
+    """Say ``text`` and exit. Before the processes know each other all fail alike, and one a machine says so."""
+    distributed = sys.modules.get("utils.distributed")  # loads torch, which quick commands do without
+    number, count = (distributed.rank(), distributed.world_size()) if distributed else (0, 1)
+    if count > 1:
+        print(f"[process {number} of {count}] {text}", file=sys.stderr, flush=True)
+    elif os.environ.get("LOCAL_RANK", "0") == "0":
+        print(text, file=sys.stderr, flush=True)
+    sys.exit(status)
+
+
+def _lost_another(error):
+    distributed = sys.modules.get("utils.distributed")
+    return distributed is not None and distributed.lost_another(error)
+
+
+def _leave():
+    if "utils.distributed" in sys.modules:
+        sys.modules["utils.distributed"].stop()
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
-    if issubclass(category, UserWarning):
+    if issubclass(category, UserWarning) and os.environ.get("RANK", "0") == "0":
         print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -11,7 +11,8 @@ from utils.registry import nearest
 
 # the sections of a file; dataset.<split> and model are checked by the classes that are built of them
 SECTIONS = {
-    "optimizer": {"type": None, "kwargs": {"lr": None, "weight_decay": None, "betas": None, "eps": None}},
+    "optimizer": {"type": None, "layer_decay": None,
+                  "kwargs": {"lr": None, "weight_decay": None, "betas": None, "eps": None}},
     "scheduler": {"type": None, "kwargs": {"epochs": None, "initial_epochs": None, "lr_min": None}},
     "dataset": {split: {"_base_": None, "others": None} for split in ("train", "val", "test", "extra_train")},
     "model": None,
@@ -19,7 +20,8 @@ SECTIONS = {
     "kldweight": {"start": None, "target": None, "ntime": None, "offset": None},
     "total_bs": None, "step_per_update": None, "max_epoch": None, "grad_norm_clip": None,
     "consider_metric": None, "npoints": None, "train_transforms": None, "test_transforms": None,
-    "vote": {"times": None, "rounds": None}, "code_spread": None, "probe": {"svm_c": None, "logistic_c": None, "neighbours": None},
+    "code_spread": None, "vote": {"times": None, "rounds": None},
+    "probe": {"svm_c": None, "logistic_c": None, "neighbours": None},
 }
 DEFAULTS = {"step_per_update": 1}
 REQUIRED = ("optimizer.type", "optimizer.kwargs.lr", "scheduler.type", "scheduler.kwargs.epochs",

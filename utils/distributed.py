@@ -1,15 +1,184 @@
-"""Several processes as one."""
+"""Several processes as one. torchrun starts them; in a single process every function here is trivially right."""
+import contextlib
+import datetime
+import os
+
 import torch
 import torch.distributed as dist
 
+from utils.errors import ConfigError
+
+# what the libraries say when another process is gone
+LOST = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL", "Broken pipe")
+TIMEOUT = datetime.timedelta(hours=1)  # for one process to wait for another; a dead one is noticed at once
+
+
+def launched():
+    """Whether torchrun (or a launcher that sets the same variables) has started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def restarted():
+    """Whether torchrun has started this process again after another one failed (``--max_restarts``)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def local_rank():
+    """Return the number of this process on its machine."""
+    return int(os.environ.get("LOCAL_RANK", 0)) if launched() else 0
+
+
+def start(device):
+    """Join the other processes, if there are any: through gloo for tensors on the CPU, NCCL for those on a GPU."""
+    if not launched() or dist.is_initialized() or int(os.environ["WORLD_SIZE"]) == 1:
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+
+
+def stop():
+    """Leave the other processes."""
+    if dist.is_available() and dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def rank():
+    """Return the number of this process, from 0."""
+    return dist.get_rank() if dist.is_available() and dist.is_initialized() else 0
+
+
+def world_size():
+    """Return the number of processes."""
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+
+def is_main():
+    """Whether this is the process that writes files and reports."""
+    return rank() == 0
+
+
+def share_of(total_bs):
+    """Return how many of the ``total_bs`` clouds of a step are this process's; ConfigError unless all get as many."""
+    if total_bs % world_size():
+        raise ConfigError(f"total_bs is {total_bs}, the clouds of a step of all processes together; {world_size()} "
+                          f"processes cannot share them: give a multiple of {world_size()}")
+    return total_bs // world_size()
+
 
 def gather_batch(tensor):
-    """Return the tensors (B, …) of all processes, joined along the batch; without processes, ``tensor`` itself.
+    """Return the tensors (B, …) of all processes, joined along the batch.
 
-    Gradients do not pass.
+    All must be of the same shape. Gradients do not pass.
     """
-    if not dist.is_available() or not dist.is_initialized() or dist.get_world_size() == 1:
+    if world_size() == 1:
         return tensor
-    parts = [torch.empty_like(tensor) for _ in range(dist.get_world_size())]
+    parts = [torch.empty_like(tensor) for _ in range(world_size())]
     dist.all_gather(parts, tensor.detach().contiguous())
     return torch.cat(parts)
+
+
+def gather_list(items):
+    """Return the lists of all processes, which may be of different lengths, joined in the order of the processes."""
+    if world_size() == 1:
+        return items
+    parts = [None] * world_size()
+    dist.all_gather_object(parts, items)
+    return [item for part in parts for item in part]
+
+
+def sum_all(tensor):
+    """Return the sum of ``tensor`` over all processes. Gradients do not pass."""
+    if world_size() == 1:
+        return tensor.detach()
+    total = tensor.detach().clone()
+    dist.all_reduce(total)
+    return total
+
+
+def mean_all(tensor):
+    """Return the mean of ``tensor`` over all processes. Gradients do not pass."""
+    return sum_all(tensor) / world_size()
+
+
+def std_all(x):
+    """Return the standard deviations (C,) of the columns of ``x`` (N, C) over all processes, all of the same N."""
+    if world_size() == 1:
+        return x.detach().std(0)
+    squares = (x - mean_all(x.mean(0))).square().sum(0)
+    return (sum_all(squares) / (len(x) * world_size() - 1)).sqrt()
+
+
+def agree(loss, number):
+    """Return the mean of the processes' ``loss`` (a scalar tensor) and the highest ``number``, in one exchange."""
+    if world_size() == 1:
+        return loss.item(), number
+    mine = torch.stack([loss.float(), torch.tensor(float(number), device=loss.device)])
+    losses, numbers = gather_batch(mine.view(1, 2)).cpu().unbind(1)
+    return losses.mean().item(), int(numbers.max())
+
+
+def highest(number):
+    """Return the highest ``number`` of all processes."""
+    return agree(torch.zeros(()), number)[1]
+
+
+def from_main(make):
+    """Return what ``make()`` returns in the main process; the others wait for it."""
+    if world_size() == 1:
+        return make()
+    value = [make() if is_main() else None]
+    dist.broadcast_object_list(value, device=torch.device("cpu"))
+    return value[0]
+
+
+@contextlib.contextmanager
+def first_of_machine():
+    """Let one process of every machine go through the block before the others, which find its files made."""
+    if world_size() > 1 and local_rank():
+        dist.barrier()
+    yield
+    if world_size() > 1 and not local_rank():
+        dist.barrier()
+
+
+def broadcast_buffers(model):
+    """Give the buffers of ``model`` (batch-norm statistics) in every process the main process's values."""
+    if world_size() > 1:
+        for buffer in model.buffers():
+            dist.broadcast(buffer, 0)
+
+
+class Synchronized(torch.nn.parallel.DistributedDataParallel):
+    """The model whose gradients are averaged over the processes while they are computed.
+
+    Parameters that the model calls ``unused_parameters`` (prefixes of names) never get a gradient and do not take part,
+    so that no search for them is needed; ``replicated_buffers`` are alike in every process by themselves. All other
+    buffers are the main process's at every step, so one copy in a checkpoint is the whole truth.
+    """
+
+    def __init__(self, model, device):
+        for name, parameter in model.named_parameters():
+            if name.startswith(tuple(getattr(model, "unused_parameters", ()))):
+                parameter.requires_grad_(False)
+        same = [name for name, _ in model.named_buffers()
+                if name.startswith(tuple(getattr(model, "replicated_buffers", ())))]
+        for name in same:
+            dist.broadcast(model.get_buffer(name), 0)  # their random start
+        self._set_params_and_buffers_to_ignore_for_model(model, same)
+        super().__init__(model, device_ids=[device] if device.type == "cuda" else None, gradient_as_bucket_view=True)
+
+
+def synchronized(model, device):
+    """Return what to call in a training step: ``model``, or, with several processes, a ``Synchronized`` of it."""
+    return model if world_size() == 1 else Synchronized(model, device)
+
+
+def accumulating(model):
+    """Return a context in which gradients stay in their process, for steps without an update."""
+    return model.no_sync() if isinstance(model, Synchronized) else contextlib.nullcontext()
+
+
+def lost_another(error):
+    """Whether ``error`` (a RuntimeError) says that another process is gone."""
+    if world_size() == 1:
+        return False
+    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in LOST)

@@ -21,6 +21,18 @@ class NonFiniteLossError(UserError):
     """A training step whose loss is NaN or infinite."""
 
 
+class WorkerError(UserError):
+    """A process that loads data, or another one of the run, has died."""
+
+
+class StoppedBySignal(Exception):  # noqa: N818 - no error: what was asked for
+    """The run has saved itself and ends because of signal ``number``."""
+
+    def __init__(self, number, text):
+        super().__init__(text)
+        self.number = number
+
+
 def one_line(error):
     """Return what ``error`` says as one line.
 

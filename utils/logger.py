@@ -18,3 +18,11 @@ def open_log(path):
     logger.addHandler(screen)
     logger.addHandler(file)
     return logger
+
+
+def silent_log():
+    """Return a logger that says nothing, for the processes beside the main one."""
+    logger = logging.getLogger("act.silent")
+    logger.propagate = False
+    logger.addHandler(logging.NullHandler())
+    return logger

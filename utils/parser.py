@@ -42,7 +42,7 @@ def check_main(args):
                        ("test", "test_svm"), ("test_svm", "finetune_model"), ("test", "resume"), ("test", "vote"),
                        ("test_svm", "vote"), ("test_svm", "resume")):
         _refuse_together(args, one, other)
-    if args.finetune_model and not (args.ckpts or args.resume):
+    if args.finetune_model and not (args.ckpts or args.resume == "must"):
         raise ConfigError("--finetune_model needs --ckpts, a stage-II checkpoint")
     if args.test and not args.ckpts:
         raise ConfigError("--test needs --ckpts, a fine-tuned checkpoint")
@@ -118,20 +118,30 @@ def _common(description, config=None):
         help="override config values, as in --set model.depth=6 total_bs=16")
     add("--ckpts", metavar="FILE", help="checkpoint to evaluate or to fine-tune")
     add("--start_ckpts", metavar="FILE", help="checkpoint whose weights training starts from")
-    add("--resume", action="store_true", help="go on from ckpt-last.pth of the experiment's folder")
+    add("--resume", nargs="?", const="must", choices=("must", "auto"), metavar="auto",
+        help="go on from ckpt-last.pth of the experiment's folder; auto: or start, if it is not there")
+    add("--save_every", type=positive, metavar="N", help="save ckpt-last.pth every N steps too, not after epochs alone")
+    add("--ema", type=share, nargs="?", const=0.999, metavar="DECAY",
+        help="average the weights over training, for evaluation and use (without a number: 0.999)")
     add("--val_freq", type=positive, default=1, metavar="N", help="evaluate every N epochs")
     add("--seed", type=natural, default=0, metavar="N", help="seed of every random generator")
     add("--deterministic", action="store_true", help="deterministic kernels, at some cost in speed")
-    add("--num_workers", type=natural, default=min(8, (os.cpu_count() or 1) // 2), metavar="N",
-        help="processes that load data (0: the main process)")
+    add("--num_workers", type=natural, default=default_workers(), metavar="N",
+        help="processes that load data, for each training process (0: itself)")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 …")
     add("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision (fp16 on GPUs alone)")
     add("--compile", action="store_true", help="compile the model with torch.compile")
+    add("--launcher", choices=("none", "pytorch"), default="none", help="pytorch: insist on being started by torchrun")
+    add("--local_rank", "--local-rank", type=natural, help=argparse.SUPPRESS)  # torch.distributed.launch gives it
+    add("--sync_bn", action="store_true", help="batch-norm statistics over the batch of all processes")
+    add("--wandb", metavar="PROJECT", help="log to Weights & Biases too")
+    add("--profile", action="store_true", help="write where the time of ten training steps goes")
     return parser
 
 
 def _finish(args):
-    _refuse_together(args, "resume", "start_ckpts")
+    if args.resume == "must":
+        _refuse_together(args, "resume", "start_ckpts")
     _refuse_together(args, "ckpts", "start_ckpts")
     args.testing = any(getattr(args, name, False) for name in ("test", "val", "test_svm"))
     args.exp_name = args.exp_name or ("test" if args.testing else "default")
@@ -144,6 +154,21 @@ def _finish(args):
 def _refuse_together(args, one, other):
     if getattr(args, one) and getattr(args, other):
         raise ConfigError(f"--{one} and --{other} contradict each other: give one of them")
+
+
+def default_workers():
+    """Return how many processes load data for each training process: its part of half the cores, at most 8."""
+    return min(8, (os.cpu_count() or 1) // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def share(text):
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"'{text}' is not a number between 0 and 1")
+    return value
 
 
 def positive(text):

@@ -19,14 +19,14 @@ class Regression:
         self.model = torch.nn.Linear(3, 2)
         self.loader = DataLoader(list(POINTS), batch_size=8)
 
-    def losses(self, batch, iteration):
-        return {"loss": (self.model(batch[0]) ** 2).mean(), "step": iteration}
+    def losses(self, model, batch, iteration):
+        return {"loss": (model(batch[0]) ** 2).mean(), "step": iteration}
 
 
 def trainer(every=1, clip=None):
     config = EasyDict(optimizer={"type": "AdamW", "kwargs": {"lr": 0.1}}, step_per_update=every,
                       scheduler={"type": "CosLR", "kwargs": {"epochs": 1}}, grad_norm_clip=clip)
-    args = types.SimpleNamespace(amp="off", resume=False, compile=False)
+    args = types.SimpleNamespace(amp="off", resume=False, compile=False, sync_bn=False, ema=None, seed=0)
     experiment = types.SimpleNamespace(config=config, args=args, device=torch.device("cpu"),
                                        autocast=lambda: torch.autocast("cpu", enabled=False))
     return Trainer(experiment, Regression())

@@ -99,10 +99,3 @@ def test_a_checkpoint_of_another_model_is_refused_with_counts(change, counts):
     weights = {key: value for key, value in {**Student().state_dict(), **change}.items() if value is not None}
     with pytest.raises(CheckpointError, match=f"x.pth is not of this Student: {counts}"):
         checkpoint.load_model(Student(), weights, "x.pth")
-
-
-def test_random_state_is_put_back():
-    state = checkpoint.random_state()
-    first = (torch.rand(2).tolist(), np.random.rand(2).tolist())
-    checkpoint.set_random_state(state)
-    assert (torch.rand(2).tolist(), np.random.rand(2).tolist()) == first

@@ -1,0 +1,42 @@
+"""Being told to stop: SIGTERM, SIGINT (Ctrl-C) and SIGUSR1, which SLURM sends before a job's time is up."""
+import signal
+
+from utils.errors import StoppedBySignal
+
+NAMES = ("SIGTERM", "SIGINT", "SIGUSR1")
+
+
+def known():
+    """Return the signals that this system has."""
+    return [getattr(signal, name) for name in NAMES if hasattr(signal, name)]
+
+
+class StopRequest:
+    """Takes note of the first signal while it is in force (``with``); a second one of a kind acts as it always does."""
+
+    def __init__(self):
+        self.number, self.before = 0, {}
+
+    def __enter__(self):
+        for number in known():
+            self.before[number] = signal.signal(number, self.note)
+        return self
+
+    def __exit__(self, *error):
+        for number, handler in self.before.items():
+            signal.signal(number, handler)
+
+    def note(self, number, frame):
+        self.number = number
+        signal.signal(number, self.before[number])
+
+
+def ignore():
+    """Ignore the signals: for data-loading workers, which their training process stops itself."""
+    for number in known():
+        signal.signal(number, signal.SIG_IGN)
+
+
+def stopped(number, saved):
+    """Return the exception that ends a run after signal ``number``."""
+    return StoppedBySignal(number, f"stopped by {signal.Signals(number).name}; {saved}")
