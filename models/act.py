@@ -46,6 +46,8 @@ class ACT_PointDistillation(nn.Module):
 
     # a file may lack the teacher, which then stays what ``dvae_config.ckpt`` made it
     optional_weights = ("dvae_tokenizer.",)
+    # heads that released checkpoints carry
+    unused_parameters = ("ACT_encoder.lm_head.", "ACT_encoder.cls_head.")
 
     def __init__(self, *, loss="cosine", transformer_config, dvae_config):
         super().__init__()

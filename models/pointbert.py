@@ -22,6 +22,7 @@ class ACT_PointBERT(nn.Module):
     """
 
     optional_weights = ("dvae_tokenizer.",)
+    replicated_buffers = ("queue",)
 
     def __init__(self, *, m=0.999, T=0.07, K=16384, transformer_config, dvae_config):
         super().__init__()
@@ -32,6 +33,8 @@ class ACT_PointBERT(nn.Module):
         self.group_size, self.num_group = self.dvae_tokenizer.group_size, self.dvae_tokenizer.num_group
         student |= {"num_tokens": self.dvae_tokenizer.num_tokens, "encoder_dims": dvae_config["encoder_dims"]}
         self.transformer_q = TokenTransformer(**student)
+        used = {"lm_head": self.keys["dvae_loss"] or self.keys["cutmix_loss"], "cls_head": self.keys["moco_loss"]}
+        self.unused_parameters = tuple(f"transformer_q.{name}." for name, needed in used.items() if not needed)
         if self.keys["moco_loss"]:
             self.transformer_k = TokenTransformer(**student).requires_grad_(False)
             self.transformer_k.load_state_dict(self.transformer_q.state_dict())

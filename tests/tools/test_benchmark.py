@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 import yaml
-from conftest import CONFIGS
+from tiny_configs import CONFIGS
 
 from tools import benchmark, benchmark_ops, runner_autoencoder, runner_finetune, runner_pretrain
 from utils.parser import autoencoder_arguments, main_arguments

@@ -1,0 +1,114 @@
+"""One, two and four processes at the same global batch: the same losses and metrics, for every runner."""
+import json
+import shutil
+
+import pytest
+import yaml
+from segmentation_data import TINY, write_parts, write_rooms
+from starting import ROOT, finish, launch, records, start
+from tiny_configs import CONFIGS
+
+COUNTS = (1, 2, 4)
+# with the usual eps Adam makes steps of rounding errors where a gradient is 0
+OPTIMIZER = {"type": "AdamW", "kwargs": {"lr": 0.001, "weight_decay": 0.05, "eps": 0.001}}
+COUNTED = ("perplexity", "F-Score")  # a rounding error may tip one of 64 codes, or a point at the threshold
+POINTBERT = {**CONFIGS["pretrain"], "model": {
+    "NAME": "ACT_PointBERT", "K": 16,
+    "dvae_config": {"num_group": 8, "group_size": 8, "num_tokens": 16, "encoder_dims": 24, "tokens_dims": 24,
+                    "decoder_dims": 24},
+    "transformer_config": {"embed_dim": 24, "depth": 2, "num_heads": 2, "cls_dim": 8, "moco_loss": True,
+                           "cutmix_loss": False}}}  # cut-mix pairs the clouds of one process
+RUNS = {
+    "autoencoder": ("main_autoencoder", []), "pretrain": ("main", []), "pointbert": ("main", []),
+    "finetune": ("main", ["--scratch_model", "--vote"]), "rooms": ("semantic_segmentation.main", []),
+    "parts": ("part_segmentation.main", []),
+}
+TESTS = {
+    "finetune-test": ("main", "finetune", ["--test"]), "probe": ("main", "finetune", ["--test_svm"]),
+    "autoencoder-val": ("main_autoencoder", "autoencoder", ["--val"]),
+    "rooms-test": ("semantic_segmentation.main_test", "rooms", ["--num_votes", "2"]),
+    "parts-test": ("part_segmentation.main_test", "parts", ["--num_votes", "2"]),
+}
+FOLDERS = {"rooms": "s3dis/semantic_segmentation", "parts": "shapenetpart/part_segmentation"}
+
+
+def commands(folder):
+    """Return the list of all trainings, and of all tests of what one process has trained."""
+    write_rooms(folder / "rooms", range(1, 7))
+    write_parts(folder / "parts", objects=10)
+    for name, config in {**CONFIGS, "pointbert": POINTBERT}.items():
+        config = {**config, "optimizer": OPTIMIZER, "total_bs": 8, "vote": {"times": 2, "rounds": 2}, "npoints": 48}
+        if name != "finetune":
+            config = {key: value for key, value in config.items() if key not in ("vote", "npoints")}
+        (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
+    runs = [[module, [*flags(folder, name), *more, *sets(name)]] for name, (module, more) in RUNS.items()]
+    trained = folder / "1"
+    tests = [[module, [*flags(folder, name), *more, "--ckpts", f"{trained}/{where(name)}/default/ckpt-last.pth",
+                       "--exp_name", test, *sets(name)]] for test, (module, name, more) in TESTS.items()]
+    return runs, tests
+
+
+def where(name):
+    return FOLDERS.get(name, f"{name}/FOLDER")
+
+
+def flags(folder, name):
+    common = ["--work_dir", f"{folder}/{{n}}", "--num_workers", "0", "--device", "cpu", "--sync_bn"]
+    if name not in FOLDERS:
+        return ["--config", f"{folder}/{name}.yaml", *common]
+    return ["--root", f"{folder}/{name}", "--npoint", "128", "--batch_size", "8", *common]
+
+
+def sets(name):
+    return ["--set", *TINY, "optimizer.kwargs.eps=0.001", "max_epoch=1", "scheduler.kwargs.epochs=2", "scheduler.kwargs.initial_epochs=0"
+            ] if name in FOLDERS else []
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    """Return the folder in which every runner has run in 1, 2 and 4 processes, in folders of these names."""
+    folder = tmp_path_factory.mktemp("equal")
+    script, listed = ROOT / "tests" / "helpers" / "processes.py", folder / "commands.json"
+    runs, tests = commands(folder)
+    text = json.dumps(runs + tests).replace("/FOLDER", f"/{folder.name}")
+    listed.write_text(text)
+    finish(start(folder, script, listed))
+    for count in COUNTS[1:]:
+        finish(launch(folder, count, script, listed))
+    yield folder
+    shutil.rmtree(folder)
+
+
+def path(folder, count, name, experiment="default"):
+    return folder / str(count) / where(name).replace("FOLDER", folder.name) / experiment
+
+
+@pytest.mark.parametrize("count", COUNTS[1:])
+@pytest.mark.parametrize("name", RUNS)
+def test_losses_and_metrics(results, name, count):
+    alone, shared = (records(path(results, number, name)) for number in (1, count))
+    assert [line["split"] for line in alone if line["split"] == "train"]
+    assert len(alone) == len(shared) >= 4
+    for one, other in zip(alone, shared, strict=True):
+        assert {key: one[key] for key in ("split", "epoch", "iteration")} == {
+            key: other[key] for key in ("split", "epoch", "iteration")}
+        counts = {key: one["values"].pop(key) for key in COUNTED if key in one["values"]}  # of nearest, or highest
+        assert {key: other["values"].pop(key) for key in counts} == pytest.approx(counts, rel=0.02), one
+        assert other["values"] == pytest.approx(one["values"], rel=1e-4, abs=1e-6), one
+
+
+@pytest.mark.parametrize("count", COUNTS[1:])
+@pytest.mark.parametrize("test", TESTS)
+def test_the_same_weights_give_the_same_figures(results, test, count):
+    """Of one checkpoint every line of the log is the very same, votes included."""
+    folder = results
+    _, name, _ = TESTS[test]
+
+    def figures(number):
+        lines = (path(folder, number, name, test) / "log.txt").read_text().splitlines()
+        kept = [line.split(" ", 2)[-1] for line in lines]
+        return [line.split("  ")[0] if line.endswith(" s") else line for line in kept
+                if not line.startswith(("Experiment", "Device", "Written", str(folder)))]
+
+    assert len(figures(1)) > 2
+    assert figures(count) == figures(1)
