@@ -1,4 +1,6 @@
 """What all data sets share: seeded sampling, and the checks that every cloud passes."""
+import json
+import os
 import pathlib
 import tokenize
 
@@ -99,11 +101,15 @@ def load_npy(path):
         raise DataError(f"{path} does not exist") from error
     except NPY_ERRORS as error:
         raise DataError(f"{path} is damaged or not a .npy file of numbers: {' '.join(str(error).split())}") from error
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path} is damaged or not a .npy file of numbers: it is an archive of several; name it .npz")
     return array
 
 
 def check_cloud(points, path, npoints):
     """Return ``points`` as float32 (N, C ≥ 3), or raise DataError naming ``path`` if it is not a usable cloud."""
+    if not isinstance(points, np.ndarray):  # lists within lists of a pickle can stand for more than memory holds
+        raise DataError(f"{path} holds a {type(points).__name__}, not points (N, 3)")
     points = np.asarray(points)
     if points.ndim != 2 or points.shape[1] < 3 or points.dtype.kind not in "fiu":
         raise DataError(f"{path} holds an array of shape {points.shape} and type {points.dtype}, not points (N, 3)")
@@ -144,6 +150,33 @@ def absent_files(first, absent, total, advice):
     """Return the error of ``absent`` listed files that are not there, of which ``first`` is one."""
     return DataError(f"{first} does not exist ({absent} of {total} listed files {'is' if absent == 1 else 'are'} "
                      f"missing): {advice}")
+
+
+def listed_path(folder, name, listing):
+    """Return ``folder / name``, where ``name`` is an entry of the file ``listing``.
+
+    Raises DataError where the name, as it is written, leads out of the folder or is none; links are followed.
+    """
+    parts = name.replace("\\", "/").split("/")
+    if {"", ".", ".."} & set(parts) or pathlib.PureWindowsPath(name).drive or not name.isprintable():
+        raise DataError(f"{listing}: {name[:200]!r} is not a name inside {folder}: correct that entry, or get the list "
+                        f"again from where it is published")
+    return pathlib.Path(folder) / name
+
+
+def refuse_absent(paths, advice):
+    """Raise DataError, which names the first, where some of the listed ``paths`` are no files."""
+    absent = [path for path in paths if not os.path.isfile(path)]  # False, too, for names that no file can have
+    if absent:
+        raise absent_files(absent[0], len(absent), len(paths), advice)
+
+
+def parse_json(text):
+    """Return what a JSON ``text`` says; ValueError where it is damaged."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists within lists too deeply nested") from error
 
 
 def read_lines(path, advice):

@@ -5,7 +5,7 @@ import numpy as np
 
 from datasets.base import CloudsInMemory, check_cloud
 from datasets.build import DATASETS
-from datasets.safe_pickle import load_pickle
+from datasets.safe_pickle import load_pickle, whole_number
 from utils.errors import ConfigError, DataError
 
 
@@ -54,7 +54,7 @@ class ModelNetFewShot(CloudsInMemory):
             if cloud.shape[1] < self.channels:
                 raise DataError(f"{where} holds no normals; set USE_NORMALS to false")
             try:
-                label, number = (int(np.asarray(value).item()) for value in (label, number))
+                label, number = whole_number(label), whole_number(number)
             except (ValueError, TypeError, OverflowError) as error:
                 raise DataError(f"{where} has a label or class that is not a whole number") from error
             if not 0 <= label < way or not 0 <= number < categories:

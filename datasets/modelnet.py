@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.base import CloudsInMemory, absent_files, check_cloud, read_every, read_lines
+from datasets.base import CloudsInMemory, check_cloud, listed_path, read_every, read_lines, refuse_absent
 from datasets.build import DATASETS
-from datasets.safe_pickle import load_pickle
+from datasets.safe_pickle import load_pickle, whole_number
 from extensions.ops import furthest_point_sample
 from utils.errors import ConfigError, DataError
 from utils.files import replacing
@@ -38,10 +38,11 @@ class ModelNet(CloudsInMemory):
         folder = pathlib.Path(DATA_PATH)
         self.channels = 6 if USE_NORMALS else 3
         self.class_names = read_lines(folder / f"modelnet{NUM_CATEGORY}_shape_names.txt", ADVICE)
-        self.ids = read_lines(folder / f"modelnet{NUM_CATEGORY}_{self.subset}.txt", ADVICE)
+        listing = folder / f"modelnet{NUM_CATEGORY}_{self.subset}.txt"
+        self.ids = read_lines(listing, ADVICE)
         cache = folder / f"modelnet{NUM_CATEGORY}_{self.subset}_{N_POINTS}pts_fps.dat"
         if not cache.exists():
-            write_cache(cache, *self.process(folder, N_POINTS))
+            write_cache(cache, *self.process(folder, N_POINTS, listing))
         self.clouds, self.labels = self.read_cache(cache, N_POINTS)
 
     def read_cache(self, path, points):
@@ -57,7 +58,7 @@ class ModelNet(CloudsInMemory):
         if clouds[0].shape[1] < self.channels:
             raise DataError(f"{path} holds no normals; set USE_NORMALS to false")
         try:
-            labels = np.array([np.asarray(label).item() for label in content[1]], np.int64)
+            labels = np.array([whole_number(label) for label in content[1]], np.int64)
         except (ValueError, TypeError, OverflowError) as error:
             raise DataError(f"{path} has labels that are not whole numbers") from error
         if labels.min() < 0 or labels.max() >= len(self.class_names):
@@ -65,17 +66,16 @@ class ModelNet(CloudsInMemory):
                             f"{len(self.class_names)} classes")
         return clouds, labels
 
-    def process(self, folder, points):
-        """Read the text files and sample each to ``points`` points; returns clouds and labels."""
+    def process(self, folder, points, listing):
+        """Read the text files of ``listing`` and sample each to ``points`` points; returns clouds and labels."""
         number = {name: index for index, name in enumerate(self.class_names)}
         categories = [name.rsplit("_", 1)[0] for name in self.ids]
         for name, category in zip(self.ids, categories, strict=True):
             if category not in number:
-                raise DataError(f"{folder}: the list names '{name}', which is of none of the classes")
-        paths = [folder / category / f"{name}.txt" for name, category in zip(self.ids, categories, strict=True)]
-        absent = [path for path in paths if not path.is_file()]
-        if absent:
-            raise absent_files(absent[0], len(absent), len(paths), ADVICE)
+                raise DataError(f"{listing}: the list names '{name}', which is of none of the classes")
+        paths = [listed_path(folder, f"{category}/{name}.txt", listing)
+                 for name, category in zip(self.ids, categories, strict=True)]
+        refuse_absent(paths, ADVICE)
         clouds, labels = [], []
         bar = tqdm(paths, f"Processing ModelNet {self.subset}", unit="cloud", disable=None)
         for index, (path, category) in enumerate(zip(bar, categories, strict=True)):

@@ -12,7 +12,7 @@ import struct
 import numpy as np
 from tqdm import tqdm
 
-from datasets.base import check_cloud, load_npy
+from datasets.base import check_cloud, load_npy, parse_json
 from utils.command import run_command
 from utils.errors import DataError
 from utils.files import replacing
@@ -29,13 +29,13 @@ class PackedClouds:
         try:
             with open(path, "rb") as file:
                 length, = struct.unpack("<Q", file.read(8))
-                header = json.loads(file.read(length))
+                if length > self.path.stat().st_size:
+                    raise ValueError("its header is longer than the file")
+                header = parse_json(file.read(length))
                 self.start = 8 + length
-                self.rows = {name: [offset // ROW for offset in entry["data_offsets"]]
-                             for name, entry in header.items() if name != "__metadata__"}
+                self.rows = {name: rows_of(entry) for name, entry in header.items() if name != "__metadata__"}
             complete = self.start + ROW * max((end for _, end in self.rows.values()), default=0)
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error, MemoryError,
-                OverflowError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error) as error:
             raise DataError(f"{path} is damaged or not a packed file: remove it, or pack its folder again") from error
         if self.path.stat().st_size != complete:
             raise DataError(f"{path} is cut off: remove it, or pack its folder again")
@@ -48,10 +48,20 @@ class PackedClouds:
 
     def read(self, name):
         """Return the cloud (N, 3) float32 of file ``name``."""
+        begin, end = self.rows[name]
+        if begin == end:
+            return np.empty((0, 3), np.float32)
         if self._points is None:
             self._points = np.memmap(self.path, np.uint8, "r", offset=self.start)
-        begin, end = self.rows[name]
         return self._points[begin * ROW:end * ROW].view(np.float32).reshape(-1, 3)
+
+
+def rows_of(entry):
+    """Return the first row and the end of a cloud of the header; ValueError where it is not one of float32 (N, 3)."""
+    begin, end = entry["data_offsets"]
+    if type(begin) is not int or type(end) is not int or not 0 <= begin <= end or begin % ROW or end % ROW:
+        raise ValueError("it holds a cloud that is not float32 (N, 3)")
+    return [begin // ROW, end // ROW]
 
 
 def pack_folder(folder):

@@ -81,7 +81,7 @@ def _decompress(body):
     if len(source) < packed or size > 64 * MAX_POINTS:
         raise ValueError("the compressed points are cut off")
     result, position = bytearray(), 0
-    while position < packed:
+    while position < packed and len(result) <= size:
         control = source[position]
         position += 1
         if control < 32:  # a literal run

@@ -1,4 +1,5 @@
 """Clouds and meshes of one's own, in the usual file formats, as points."""
+import io
 import pathlib
 import struct
 import zipfile
@@ -11,6 +12,7 @@ from datasets.pcd import read_pcd
 from utils.errors import DataError, one_line
 
 MESH_FORMATS = (".ply", ".obj", ".off", ".stl", ".glb")
+UNPACKED = 4e9  # bytes of an array in a .npz file
 LARGEST = 1e15  # coordinate; squares and sums of such numbers are still exact enough
 TEXT_FORMATS = (".xyz", ".txt")
 ARRAY_FORMATS = (".npy", ".npz")
@@ -85,7 +87,9 @@ def _read_mesh(path, samples):
     import trimesh
 
     try:
-        content = trimesh.load(path, process=False)
+        # given the content instead of the path, it cannot read the other files that the content may name
+        content = trimesh.load(io.BytesIO(path.read_bytes()), file_type=path.suffix[1:].lower(), process=False,
+                               skip_materials=True)
         meshes = content.dump() if isinstance(content, trimesh.Scene) else [content]
         solid = [mesh for mesh in meshes if len(getattr(mesh, "faces", ())) and mesh.area > 0]
         if solid:
@@ -125,6 +129,8 @@ def _read_array(path, samples):
             for name in dict.fromkeys(["points", "xyz", "pc", "data", *content.files]):
                 if name not in content.files:
                     continue
+                if (size := content.zip.getinfo(entry_of(content, name)).file_size) > UNPACKED:
+                    raise ValueError(f"'{name}' would take {size / 1e9:.3g} GB")
                 try:
                     array = content[name]
                 except ValueError:  # of objects, which are not read
@@ -137,6 +143,11 @@ def _read_array(path, samples):
         raise DataError(f"{path} is damaged or not a .npz file of numbers ({_reason(error)})") from error
     raise DataError(f"{path} holds no array of shape (N, 3); its arrays: "
                     f"{', '.join(f'{name} {shape}' for name, shape in shapes.items()) or 'none'}")
+
+
+def entry_of(content, name):
+    """Return what the array ``name`` of an open .npz file is called in the archive."""
+    return name if name in content.zip.namelist() else f"{name}.npy"
 
 
 def _reason(error):

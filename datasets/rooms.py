@@ -4,7 +4,7 @@ import pathlib
 
 import numpy as np
 
-from datasets.base import load_npy
+from datasets.base import NPY_ERRORS, load_npy, parse_json
 from utils.errors import DataError
 from utils.files import replacing
 
@@ -49,7 +49,7 @@ class Room:
     @property
     def order(self):
         """Each point's row (N,) in the original file."""
-        return np.load(self.folder / "order.npy") if self._order is None else self._order
+        return load_npy(self.folder / "order.npy") if self._order is None else self._order
 
     def counts(self):
         """Return the number of points of each cell (rows, columns)."""
@@ -77,14 +77,17 @@ class Room:
         One file a room stays open: S3DIS has 272, and a process may often have no more than 1,024.
         """
         try:
-            if json.loads((self.folder / "stamp.json").read_text()) != self.stamp():
+            if parse_json((self.folder / "stamp.json").read_bytes()) != self.stamp():
                 return None
             xyz = np.load(self.folder / "xyz.npy", mmap_mode="r")
-            return [xyz, np.load(self.folder / "label.npy"), None, np.load(self.folder / "starts.npy")]
-        except (FileNotFoundError, ValueError, EOFError):
+            label, starts = (np.load(self.folder / f"{name}.npy") for name in ("label", "starts"))
+            return [xyz, label, None, starts] if fit_together(xyz, label, starts) else None
+        except FileNotFoundError:
             return None
         except OSError as error:
             raise DataError(f"{self.folder} cannot be read: {error.strerror}") from error
+        except NPY_ERRORS:  # damaged, so it is made anew
+            return None
 
     def write_cache(self, arrays):
         """Write the sorted arrays, the stamp last; return whether that was possible."""
@@ -98,6 +101,19 @@ class Room:
         except OSError:
             return False
         return True
+
+
+def fit_together(xyz, label, starts):
+    """Whether the arrays of a cache are those of one room, and no index among them leads out of another."""
+    if not isinstance(xyz, np.memmap) or xyz.ndim != 2 or xyz.shape[1] != 3 or xyz.dtype != np.float32:
+        return False
+    if not isinstance(label, np.ndarray) or label.shape != (len(xyz),) or label.dtype != np.uint8:
+        return False
+    if not isinstance(starts, np.ndarray) or starts.ndim != 1 or len(starts) < 4 or starts.dtype != np.int64:
+        return False
+    (rows, columns), starts = starts[:2].tolist(), starts[2:]
+    return (min(rows, columns) > 0 and len(starts) == rows * columns + 1 and starts[0] == 0
+            and starts[-1] == len(xyz) and (np.diff(starts) >= 0).all())
 
 
 def read_room(path, num_classes):

@@ -1,34 +1,18 @@
-"""Reading data pickles without running what is in them: numpy arrays and plain containers alone."""
+"""Reading data pickles without running what is in them: arrays of numbers and plain containers alone."""
 import io
 import pickle
-import zlib
 
 import numpy as np
 
 from utils.errors import DataError
-
-ALLOWED = {
-    ("numpy", "ndarray"): np.ndarray,
-    ("numpy", "dtype"): np.dtype,
-    **{(f"numpy.{core}.multiarray", name): getattr(np._core.multiarray, name)
-       for core in ("core", "_core") for name in ("_reconstruct", "scalar")},
-    **{(f"numpy.{core}.numeric", "_frombuffer"): np._core.numeric._frombuffer for core in ("core", "_core")},
-}
+from utils.numpy_pickle import MAKERS
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module, name):
-        if (module, name) == ("_codecs", "encode"):  # how protocol 2 writes bytes
-            return _encode
-        if (module, name) not in ALLOWED:
+        if f"{module}.{name}" not in MAKERS:
             raise pickle.UnpicklingError(f"it asks for {module}.{name}")
-        return ALLOWED[module, name]
-
-
-def _encode(text, encoding="latin1"):
-    if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the encoding {encoding}")
-    return text.encode("latin1")
+        return MAKERS[f"{module}.{name}"]
 
 
 def load_pickle(path):
@@ -38,9 +22,19 @@ def load_pickle(path):
     """
     try:
         content = path.read_bytes()
-        return _Unpickler(io.BytesIO(content), encoding="latin1").load()
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror}") from error
-    except (pickle.UnpicklingError, EOFError, ValueError, TypeError, AttributeError, IndexError, KeyError, MemoryError,
-            ImportError, UnicodeError, OverflowError, zlib.error) as error:
-        raise DataError(f"{path} is damaged or not a pickle of arrays: {' '.join(str(error).split())}") from error
+    try:
+        return _Unpickler(io.BytesIO(content), encoding="latin1").load()
+    except Exception as error:  # noqa: BLE001 - a damaged pickle makes its reader trip over anything
+        raise DataError(f"{path} is damaged or not a pickle of arrays: {' '.join(str(error).split())[:160]}") from error
+
+
+def whole_number(value):
+    """Return a pickled label, a number or an array of one, as an int that fits into 64 bits.
+
+    Raises ValueError, TypeError or OverflowError for anything else.
+    """
+    if not isinstance(value, (int, np.integer, np.ndarray)):
+        raise TypeError(f"a {type(value).__name__} is no whole number")
+    return int(np.asarray(value, np.int64).item())

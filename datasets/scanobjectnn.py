@@ -9,6 +9,8 @@ from datasets.base import PointCloudDataset
 from datasets.build import DATASETS
 from utils.errors import ConfigError, DataError
 
+LARGEST = 4e9  # bytes of an array; the published ones have 0.3e9
+
 CLASS_NAMES = ("bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow",
                "sink", "sofa", "toilet")
 
@@ -65,6 +67,21 @@ def find_folder(name):
     return other if other.is_dir() and not folder.is_dir() else folder
 
 
+def read_dataset(file, name):
+    """Return the array ``name`` of an open HDF5 file.
+
+    Raises ValueError where it stands in another file, which an HDF5 file can name, or unpacks to too much.
+    """
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink | None):
+        raise ValueError(f"'{name}' is a link")
+    data = file[name]
+    if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
+        raise ValueError(f"'{name}' is no array of this file")
+    if data.nbytes > LARGEST:
+        raise ValueError(f"'{name}' would take {data.nbytes / 1e9:.3g} GB")
+    return np.asarray(data)
+
+
 def read_h5(path, advice):
     """Return ``data`` (N, P, 3) float32 and ``label`` (N,) int64 of an HDF5 file.
 
@@ -75,7 +92,7 @@ def read_h5(path, advice):
         raise DataError(f"{path} does not exist: {advice}")
     try:
         with h5py.File(path) as file:
-            clouds, labels = np.asarray(file["data"]), np.asarray(file["label"])
+            clouds, labels = read_dataset(file, "data"), read_dataset(file, "label")
     except KeyError as error:
         raise DataError(f"{path} lacks 'data' or 'label'; is it another file? {advice}") from error
     except (OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:

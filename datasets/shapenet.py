@@ -12,6 +12,7 @@ from datasets.base import (
     check_cloud,
     check_up,
     few_points,
+    listed_path,
     load_npy,
     normalize,
     read_lines,
@@ -43,8 +44,8 @@ class ShapeNet(PointCloudDataset):
         self.up = check_up(up)
         self.folder = pathlib.Path(PC_PATH)
         lists = ["train", "test"] if whole and self.subset == "train" else [self.subset]
-        files = [line for name in lists for line in read_lines(pathlib.Path(DATA_PATH) / f"{name}.txt", ADVICE)]
-        self.files = files
+        self.files = files = [file for name in lists
+                              for file in self.read_list(pathlib.Path(DATA_PATH) / f"{name}.txt")]
         packed = self.folder / pack.NAME
         self.packed = pack.PackedClouds(packed) if packed.is_file() else None
         self.check_files(DATA_PATH)
@@ -55,15 +56,21 @@ class ShapeNet(PointCloudDataset):
         number = {taxonomy: index for index, taxonomy in enumerate(self.taxonomies)}
         self.labels = np.array([number[taxonomy] for taxonomy in taxonomies], np.int64)
 
+    def read_list(self, path):
+        """Return the file names in the list ``path``, checked."""
+        names = read_lines(path, ADVICE)
+        for name in names:
+            listed_path(self.folder, name, path)
+            if "/" in name or not name.endswith(".npy") or "-" not in name:
+                raise DataError(f"{path}: '{name}' is not a name like <taxonomy>-<model>.npy")
+        return names
+
     def check_files(self, lists):
         """Raise DataError unless every listed name is a file of the folder; asks the folder once, not each file."""
         try:
             present = self.packed or {entry.name for entry in os.scandir(self.folder)}
         except OSError as error:
             raise DataError(f"{self.folder} cannot be read ({error.strerror}): {ADVICE}") from error
-        for name in self.files:
-            if "/" in name or "\\" in name or not name.endswith(".npy") or "-" not in name:
-                raise DataError(f"{lists}: '{name}' is not a name like <taxonomy>-<model>.npy")
         absent = [name for name in self.files if name not in present]
         if absent and self.packed:
             raise DataError(f"{self.packed.path} lacks {absent[0]} and {len(absent) - 1} others of the "

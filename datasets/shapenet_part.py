@@ -1,15 +1,13 @@
 """ShapeNetPart: objects of 16 categories whose points belong to 50 parts."""
 import functools
-import json
 import multiprocessing
-import os
 import pathlib
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.base import PointCloudDataset, absent_files, normalize, read_lines
+from datasets.base import PointCloudDataset, listed_path, normalize, parse_json, read_lines, refuse_absent
 from datasets.build import DATASETS
 from utils.errors import DataError
 
@@ -40,9 +38,7 @@ class ShapeNetPart(PointCloudDataset):
         synsets = read_synsets(self.folder)
         names = ["train", "val"] if self.subset == "train" else ["test"]
         listed = [entry for name in names for entry in read_list(self.folder, name, synsets)]
-        absent = [path for path, _ in listed if not path.is_file()]
-        if absent:
-            raise absent_files(absent[0], len(absent), len(listed), ADVICE)
+        refuse_absent([path for path, _ in listed], ADVICE)
         self.ids = [f"{path.parent.name}/{path.stem}" for path, _ in listed]
         self.labels = np.array([number for _, number in listed], np.int64)
         tasks = [(path, self.class_names[number]) for path, number in listed]
@@ -76,6 +72,7 @@ def read_synsets(folder):
         words = line.split()
         if len(words) != 2 or words[0] not in PARTS:
             raise DataError(f"{path}: '{line}' is not a line like 'Airplane 02691156' with one of the 16 categories")
+        listed_path(folder, words[1], path)
         synsets[words[1]] = list(PARTS).index(words[0])
     return synsets
 
@@ -84,7 +81,7 @@ def read_list(folder, name, synsets):
     """Return [(path, category), …] of a split's list."""
     path = folder / "train_test_split" / f"shuffled_{name}_file_list.json"
     try:
-        entries = json.loads(path.read_text())
+        entries = parse_json(path.read_bytes())
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist: {ADVICE}") from error
     except (OSError, ValueError) as error:
@@ -94,8 +91,11 @@ def read_list(folder, name, synsets):
     result = []
     for entry in entries:
         parts = entry.split("/") if isinstance(entry, str) else []
-        if len(parts) != 3 or parts[1] not in synsets or parts[2] in ("", ".", "..") or os.sep in parts[2]:
-            raise DataError(f"{path}: {entry!r} is not a name like shape_data/<synset>/<id> of a known category")
+        if isinstance(entry, str):
+            listed_path(folder, entry, path)
+        if len(parts) != 3 or parts[1] not in synsets:
+            raise DataError(f"{path}: {str(entry)[:200]!r} is not a name like shape_data/<synset>/<id> of a known "
+                            f"category")
         result.append((folder / parts[1] / f"{parts[2]}.txt", synsets[parts[1]]))
     return result
 

@@ -99,9 +99,12 @@ def cache():
     """Return a folder for compiled libraries: of ACT_OPS_CACHE or the user's cache, else one of temporary files."""
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     asked = os.environ.get("ACT_OPS_CACHE")
-    for folder in filter(None, (asked, f"{home}/act_ops", f"{tempfile.gettempdir()}/act_ops-{os.getuid()}")):
+    shared = f"{tempfile.gettempdir()}/act_ops-{os.getuid()}"
+    for folder in filter(None, (asked, f"{home}/act_ops", shared)):
         with contextlib.suppress(OSError):
             pathlib.Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
+            if folder == shared and os.lstat(folder).st_uid != os.getuid():
+                raise CompileError(f"{folder} belongs to another user; set ACT_OPS_CACHE to a folder of your own")
             if os.access(folder, os.W_OK):
                 return pathlib.Path(folder)
     raise CompileError("no folder for compiled operators can be written; set ACT_OPS_CACHE to one")

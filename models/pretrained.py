@@ -6,6 +6,8 @@ from utils.errors import CheckpointError, ConfigError
 
 PRETRAINING = ("ACT_PointDistillation", "ACT_PointBERT")
 NPOINTS = 1024  # of a cloud, where neither config nor checkpoint says
+# what a checkpoint tells about itself
+NOTES = {"model": dict, "npoints": int, "class_names": list, "up": str, "test_area": int}
 # the keys of a student in a config of these that a PointTransformer has too
 SHARED_KEYS = ("embed_dim", "depth", "num_heads", "drop_path_rate")
 
@@ -65,14 +67,15 @@ def build_pretrained(section, content=None, path=None, head=True):
     model.load_report = "Untrained encoder" if content is None else load_model(model, weights, path, bool(biases))
     model.classes, model.trained_head = classes, bool(biases)
     names = notes_in(content).get("class_names") if biases else None
-    model.class_names = names and [*names, *(f"class {index}" for index in range(len(names), classes))]
+    model.class_names = names and [*map(str, names), *(f"class {index}" for index in range(len(names), classes))]
     return model.eval()
 
 
 def notes_in(content):
-    """Return what a checkpoint that was written here tells about itself; nothing for others."""
-    notes = content.get("notes", {}) if isinstance(content, dict) else {}
-    return notes if isinstance(notes, dict) else {}
+    """Return what a checkpoint that was written here tells about itself, as far as it is of the right kinds."""
+    notes = content.get("notes") if isinstance(content, dict) else None
+    notes = notes if isinstance(notes, dict) else {}
+    return {key: notes[key] for key, kind in NOTES.items() if isinstance(notes.get(key), kind)}
 
 
 def student_section(section):

@@ -12,7 +12,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from datasets.few_shot import fold_path  # noqa: E402 - the script's folder is on the path, the project's is not
+from datasets.base import parse_json  # noqa: E402 - the script's folder is on the path, the project's is not
+from datasets.few_shot import fold_path  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.config import apply_few_shot, load_config, plain, replace_text  # noqa: E402
 from utils.errors import ConfigError, DataError  # noqa: E402
@@ -27,8 +28,8 @@ def run_fold(args):
     """
     path, identity = args.folder / "result.json", identity_of(args)
     if path.is_file():
-        result = json.loads(path.read_text())
-        differing = [key for key in identity if result.get("of", {}).get(key) != identity[key]]
+        result = read_result(path)
+        differing = [key for key in identity if result["of"].get(key) != identity[key]]
         if differing:
             raise ConfigError(f"{path} is the result of another {', '.join(differing)}: choose another --exp_name, or "
                               f"remove {path.parents[1]}")
@@ -38,6 +39,17 @@ def run_fold(args):
     progress = runner_finetune.run(args)
     result = {"last": progress.metrics["OA"], "best": progress.best["OA"]["OA"], "of": identity}
     replace_text(path, json.dumps(result) + "\n")
+    return result
+
+
+def read_result(path):
+    """Return what a fold's ``result.json`` holds; DataError where it is damaged."""
+    try:
+        result = parse_json(path.read_bytes())
+        if not isinstance(result["of"], dict) or not all(isinstance(result[key], float) for key in ("last", "best")):
+            raise TypeError("it is not the result of a fold")
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{path} is damaged ({error}): remove it, and the fold is run again") from error
     return result
 
 

@@ -2,6 +2,11 @@
 import json
 import pathlib
 import pickle
+<<<<<<< HEAD
+=======
+import random
+import re
+>>>>>>> safety
 import zipfile
 
 import numpy as np
@@ -9,10 +14,11 @@ import torch
 
 from utils.errors import CheckpointError
 from utils.files import replacing
+from utils.numpy_pickle import MAKERS
 
 # a checkpoint of the published code may hold numpy scalars among its metrics
-NUMPY_SCALARS = [np.dtype, np._core.multiarray.scalar, np.float64, np.float32, np.int64,
-                 type(np.dtype(np.float64)), type(np.dtype(np.float32)), type(np.dtype(np.int64))]
+NUMPY_SCALARS = [(MAKERS[name], name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar",
+                                                   "numpy._core.multiarray.scalar")]
 
 
 def save(checkpoint, path):
@@ -39,12 +45,28 @@ def read(path):
     try:
         if path.suffix == ".safetensors":
             return _read_safetensors(path)
+        _refuse_packed(path)
         with torch.serialization.safe_globals(NUMPY_SCALARS):
             return torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, zipfile.BadZipFile, RuntimeError, EOFError, ValueError, OSError, KeyError,
-            _safetensor_error()) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise CheckpointError(f"checkpoint {path} is damaged or not a checkpoint: {reason}") from error
+    except Exception as error:  # noqa: BLE001 - a damaged pickle makes its reader trip over anything
+        raise CheckpointError(f"checkpoint {path} is damaged or not a checkpoint: {_reason(error)}") from error
+
+
+def _reason(error):
+    """Return what is wrong, without torch's advice to read the file in a way that runs what is in it."""
+    if isinstance(error, pickle.UnpicklingError) and error.__context__ is not None:
+        error = error.__context__  # what torch wraps its advice around
+    text = re.split(r" was not an allowed|\. Please|\. In PyTorch", " ".join(str(error).split()))[0]
+    return text[:160] or type(error).__name__
+
+
+def _refuse_packed(path):
+    """Raise ValueError for a zip file that unpacks to more than its size; torch stores tensors as they are."""
+    if zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as file:
+            size = sum(entry.file_size for entry in file.infolist())
+        if size > path.stat().st_size:
+            raise ValueError(f"it is packed and would take {size / 1e9:.3g} GB")
 
 
 def _as_safetensors(checkpoint):
@@ -63,12 +85,6 @@ def _read_safetensors(path):
     return {"base_model": weights, "notes": notes} if notes else weights
 
 
-def _safetensor_error():
-    from safetensors import SafetensorError
-
-    return SafetensorError
-
-
 def read_weights(path):
     """Return the state dict in the file ``path``: its ``base_model`` (or like entry) without ``module.`` prefixes."""
     return weights_in(read(path), path)
@@ -80,9 +96,16 @@ def weights_in(content, path):
         if isinstance(content, dict) and isinstance(content.get(key), dict):
             content = content[key]
             break
-    if not isinstance(content, dict) or not any(isinstance(value, torch.Tensor) for value in content.values()):
+    content = content if isinstance(content, dict) else {}
+    weights = {key.removeprefix("module."): value for key, value in content.items()
+               if isinstance(key, str) and isinstance(value, torch.Tensor)}
+    if not weights:
         raise CheckpointError(f"checkpoint {path} holds no model weights")
-    return {key.removeprefix("module."): value for key, value in content.items() if isinstance(value, torch.Tensor)}
+    for key, value in weights.items():
+        if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
+            raise CheckpointError(f"checkpoint {path} holds '{key}' in a form that no weight here has (sparse, "
+                                  f"quantized, complex or without values)")
+    return weights
 
 
 def load_model(model, weights, path, complete=False):

@@ -23,6 +23,7 @@ SECTIONS = {
     "code_spread": None, "vote": {"times": None, "rounds": None},
     "probe": {"svm_c": None, "logistic_c": None, "neighbours": None},
 }
+MOST_VALUES, DEEPEST = 100_000, 40  # of a file
 DEFAULTS = {"step_per_update": 1}
 REQUIRED = ("optimizer.type", "optimizer.kwargs.lr", "scheduler.type", "scheduler.kwargs.epochs",
             "dataset.train._base_", "model.NAME", "total_bs", "max_epoch")
@@ -38,6 +39,11 @@ class Loader(yaml.SafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key.value}' is given twice", key.start_mark)
             seen.add(key.value)
         return super().construct_mapping(node, deep)
+
+    def flatten_mapping(self, node):
+        super().flatten_mapping(node)
+        if len(node.value) > MOST_VALUES:  # each merge of merged sections takes a multiple of them
+            raise yaml.constructor.ConstructorError(None, None, f"more than {MOST_VALUES} merged keys", node.start_mark)
 
 
 Loader.add_implicit_resolver(
@@ -99,11 +105,36 @@ def _check_numbers(config):
         raise ConfigError(f"key 'optimizer.kwargs.lr' is {rate}; it must be a number of at least 0")
 
 
+def _parse(text):
+    """Return what the YAML ``text`` says; yaml.YAMLError where it is wrong, too large or too deep."""
+    try:
+        value = yaml.load(text, Loader)  # noqa: S506 - a SafeLoader
+    except (ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:  # of its values' constructors
+        reason = "it is too deeply nested" if isinstance(error, RecursionError) else " ".join(str(error).split())
+        raise yaml.YAMLError(f"a value cannot be read: {reason[:100]}") from error
+    _check_size(value)
+    return value
+
+
+def _check_size(value):
+    """Raise yaml.YAMLError for what would take for ever to go through; a few lines with aliases can say that."""
+    waiting, count = [(value, 0)], 0
+    while waiting:
+        value, depth = waiting.pop()
+        inner = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else []
+        count += len(inner)
+        if count > MOST_VALUES or depth > DEEPEST:
+            raise yaml.YAMLError(f"it has more than {MOST_VALUES} values, or sections more than {DEEPEST} deep")
+        if isinstance(value, int) and value.bit_length() > 64:
+            raise yaml.YAMLError("a number is too large")
+        waiting += [(entry, depth + 1) for entry in inner]
+
+
 def read_yaml(path):
     """Return the keys in the file ``path`` as they stand; ConfigError names the file and what is wrong."""
     path = pathlib.Path(path)
     try:
-        config = yaml.load(path.read_text(), Loader)  # noqa: S506 - a SafeLoader
+        config = _parse(path.read_text())
     except OSError as error:
         raise ConfigError(f"config file {path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
@@ -164,7 +195,7 @@ def _override(config, text):
     if not equals or not key:
         raise ConfigError(f"--set {text}: write it as key.path=value")
     try:
-        value = yaml.load(value, Loader)  # noqa: S506 - a SafeLoader
+        value = _parse(value)
     except yaml.YAMLError as error:
         raise ConfigError(f"--set {text}: the value is not valid YAML") from error
     *sections, last = key.split(".")

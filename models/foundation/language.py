@@ -45,8 +45,8 @@ def build_language(name, pretrained, kwargs):
 def _random(transformers, folder, kwargs):
     try:
         if folder.is_dir():
-            config = transformers.AutoConfig.from_pretrained(folder, **kwargs)
-            return transformers.AutoModel.from_config(config)
+            config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, **kwargs)
+            return transformers.AutoModel.from_config(config, trust_remote_code=False)
         return transformers.BertModel(transformers.BertConfig(**kwargs), add_pooling_layer=False)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"no language model can be built of {folder} and visual_embed_kwargs {dict(kwargs)}: "
@@ -59,7 +59,8 @@ def _load(transformers, folder):
 
     try:
         model, report = transformers.AutoModel.from_pretrained(
-            folder, output_loading_info=True, local_files_only=True, use_safetensors=_has_safetensors(folder))
+            folder, output_loading_info=True, local_files_only=True, use_safetensors=_has_safetensors(folder),
+            trust_remote_code=False)
     except (OSError, ValueError, RuntimeError, KeyError, ImportError, SafetensorError) as error:
         raise CheckpointError(f"{folder} holds no language model that can be read: {one_line(error)[:160]}") from error
     missing = [key for key in report["missing_keys"] if key.startswith("encoder.")]
@@ -80,7 +81,7 @@ def _download(transformers, name, kwargs, required):
     reason = "the model hub cannot be reached"
     if cached or hub_answers():
         try:
-            return transformers.AutoModel.from_pretrained(name, local_files_only=cached)
+            return transformers.AutoModel.from_pretrained(name, local_files_only=cached, trust_remote_code=False)
         except (OSError, ValueError, RuntimeError) as error:
             reason = one_line(error)[:160]
     if required:

@@ -36,6 +36,10 @@ def create_pretrained(name, pretrained, kwargs, parts):
 
 
 def _create(timm, name, kwargs, pretrained=False):
+    files = [key for key in kwargs if key.startswith(("checkpoint", "pretrained"))]
+    if files:  # timm would read whatever file, or address, these name
+        raise ConfigError(f"model.visual_embed_kwargs names {files[0]}: give the weights' file as "
+                          f"model.visual_embed_pretrained")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Mapping deprecated model name")  # published configs hold old names

@@ -75,7 +75,7 @@ def truncate(root):
     (empty_list, r"train.txt is empty"),
     (remove_folder, r"clouds cannot be read \(No such file or directory\)"),
     (absent_file, r"02691156-3.npy does not exist"),
-    (leave_folder, r"'../../x-1.npy' is not a name like"),
+    (leave_folder, r"'../../x-1.npy' is not a name inside"),
 ])
 def test_missing_data(command, shapenet, damage, message):
     damage(shapenet)
