@@ -2,14 +2,9 @@
 import json
 import pathlib
 import pickle
-<<<<<<< HEAD
-=======
-import random
 import re
->>>>>>> safety
 import zipfile
 
-import numpy as np
 import torch
 
 from utils.errors import CheckpointError

@@ -60,8 +60,8 @@ def flags(folder, name):
 
 
 def sets(name):
-    return ["--set", *TINY, "optimizer.kwargs.eps=0.001", "max_epoch=1", "scheduler.kwargs.epochs=2", "scheduler.kwargs.initial_epochs=0"
-            ] if name in FOLDERS else []
+    few = ["max_epoch=1", "scheduler.kwargs.epochs=2", "scheduler.kwargs.initial_epochs=0"]
+    return ["--set", *TINY, *few, "optimizer.kwargs.eps=0.001"] if name in FOLDERS else []
 
 
 @pytest.fixture(scope="module")

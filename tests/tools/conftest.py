@@ -12,6 +12,7 @@ import main as main_command
 import main_autoencoder as autoencoder_command
 from utils.command import run_command
 
+
 class Commands:
     """Runs ``main.py`` or ``main_autoencoder.py`` on one of the tiny configs, in a folder of the test's own."""
 
