@@ -43,3 +43,4 @@ def keep_as(path, before):
     except OSError:  # a file system without hard links
         shutil.copyfile(path, temporary)
     os.replace(temporary, path.with_name(before))
+    temporary.unlink(missing_ok=True)  # renaming does nothing where both are names of one file

@@ -11,7 +11,8 @@ from tiny_configs import CONFIGS
 COUNTS = (1, 2, 4)
 # with the usual eps Adam makes steps of rounding errors where a gradient is 0
 OPTIMIZER = {"type": "AdamW", "kwargs": {"lr": 0.001, "weight_decay": 0.05, "eps": 0.001}}
-COUNTED = ("perplexity", "F-Score")  # a rounding error may tip one of 64 codes, or a point at the threshold
+# numbers of codes, points or clouds, of which a rounding error may tip one
+COUNTED = ("perplexity", "F-Score", "acc", "OA", "mAcc", "OA-vote", "mAcc-vote", "SVM", "mIoU", "ins-mIoU", "cls-mIoU")
 POINTBERT = {**CONFIGS["pretrain"], "model": {
     "NAME": "ACT_PointBERT", "K": 16,
     "dvae_config": {"num_group": 8, "group_size": 8, "num_tokens": 16, "encoder_dims": 24, "tokens_dims": 24,
@@ -92,9 +93,10 @@ def test_losses_and_metrics(results, name, count):
     for one, other in zip(alone, shared, strict=True):
         assert {key: one[key] for key in ("split", "epoch", "iteration")} == {
             key: other[key] for key in ("split", "epoch", "iteration")}
-        counts = {key: one["values"].pop(key) for key in COUNTED if key in one["values"]}  # of nearest, or highest
-        assert {key: other["values"].pop(key) for key in counts} == pytest.approx(counts, rel=0.02), one
-        assert other["values"] == pytest.approx(one["values"], rel=1e-4, abs=1e-6), one
+        tolerance = 1e-5 if one["epoch"] <= 0 else 5e-3  # later, updates have blown rounding errors up
+        counted = {key: one["values"].pop(key) for key in COUNTED if key in one["values"]}
+        assert {key: other["values"].pop(key) for key in counted} == pytest.approx(counted, rel=0.03, abs=1), one
+        assert other["values"] == pytest.approx(one["values"], rel=tolerance, abs=1e-6), one
 
 
 @pytest.mark.parametrize("count", COUNTS[1:])
