@@ -20,7 +20,7 @@ from tools.ema import Ema
 from tools.experiment import CHECKPOINTS, seed_step
 from tools.step_profile import StepProfile
 from utils import checkpoint, distributed, signals
-from utils.errors import CheckpointError, NonFiniteLossError, UserError, WorkerError
+from utils.errors import CheckpointError, NonFiniteLossError, UserError
 from utils.files import keep_as
 from utils.metrics import better
 
@@ -92,7 +92,7 @@ class Trainer:
         begun, start = progress.step, time.perf_counter()
         with tqdm(task.loader, f"Epoch {epoch}/{last}", len(task.loader), initial=begun, unit="batch", leave=False,
                   dynamic_ncols=True, disable=None if distributed.is_main() else True) as bar:
-            for batch in loaded(bar):
+            for batch in bar:
                 update = (progress.step + 1) % self.experiment.config.step_per_update == 0
                 update = update or progress.step + 1 == len(task.loader)
                 losses = self.step(batch, update)
@@ -267,17 +267,6 @@ class Trainer:
             log.warning("The run had %d process%s and has %d now. The clouds of each step stay the same; what is drawn "
                         "at random for them and, without --sync_bn, the statistics of batch norm do not",
                         before, "es" * (before > 1), now)
-
-
-def loaded(batches):
-    """Yield ``batches``; where a process that loads data has died, that is a WorkerError."""
-    try:
-        yield from batches
-    except RuntimeError as error:
-        if "DataLoader worker" not in str(error):
-            raise
-        raise WorkerError(f"a process that loads data has died ({str(error).splitlines()[0]}), most often for want of "
-                          f"memory or of room in /dev/shm: go on with --resume and a lower --num_workers") from error
 
 
 class Means:

@@ -26,7 +26,12 @@ def save(checkpoint, path):
         if path.suffix == ".safetensors":
             file.write(_as_safetensors(checkpoint))
         else:
-            torch.save(checkpoint, file)
+            try:
+                torch.save(checkpoint, file)
+            except RuntimeError as error:  # torch's own, while it deals with a full disk, say
+                if isinstance(error.__context__, OSError):
+                    raise error.__context__ from error
+                raise
 
 
 def read(path):

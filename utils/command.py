@@ -1,5 +1,6 @@
 """What surrounds every command: a user's mistake is one line on stderr and exit status 2."""
 import os
+import signal
 import sys
 import warnings
 
@@ -21,6 +22,12 @@ def run_command(main):
     except KeyboardInterrupt:
         _end("stopped", 130)
     except RuntimeError as error:
+        if "DataLoader worker" in str(error):
+            if hasattr(signal, "SIGCHLD"):
+                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report the others' end too
+            reason = next(line for line in str(error).splitlines() if "DataLoader worker" in line).strip(" .")
+            _end(f"error: a process that loads data has died ({reason}), most often for want of memory or of room in "
+                 f"/dev/shm: go on with --resume and a lower --num_workers", USER_ERROR)
         if not _lost_another(error):
             raise
         _end("error: another process of this run has ended; what it says is the reason", LOST)

@@ -21,10 +21,6 @@ class NonFiniteLossError(UserError):
     """A training step whose loss is NaN or infinite."""
 
 
-class WorkerError(UserError):
-    """A process that loads data, or another one of the run, has died."""
-
-
 class StoppedBySignal(Exception):  # noqa: N818 - no error: what was asked for
     """The run has saved itself and ends because of signal ``number``."""
 

@@ -19,8 +19,9 @@ class Forks:
     """The side of the tests."""
 
     def __enter__(self):
-        self.server = subprocess.Popen([sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                                       env={**os.environ, "OMP_NUM_THREADS": "1"}, start_new_session=True)
+        self.server = subprocess.Popen(
+            [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"})
         return self
 
     def __exit__(self, *error):
@@ -87,7 +88,7 @@ def child(request):
 
 def serve():
     """Answer requests until there are no more."""
-    sys.path[:0] = [str(ROOT)]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers"), str(ROOT / "tests" / "tools")]
     import torch
 
     torch.set_num_threads(1)  # a forked process must find no threads to wait for

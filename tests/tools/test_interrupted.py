@@ -1,13 +1,17 @@
 """Runs that are killed, told to stop, or meet a broken machine: nothing is lost, and it is said what happened."""
 import os
+import pathlib
 import random
+import re
+import resource
 import signal
 import time
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from forks import Forks
+from forks import Forks, wait_for
 from tiny_configs import CONFIGS
 
 from utils import checkpoint
@@ -52,7 +56,8 @@ def differences(one, other, at=""):
         return [] if torch.equal(one, other) else [at]
     if isinstance(one, dict):
         keys = [at + "/keys"] if list(one) != list(other) else []
-        return keys + [place for key in one if key in other for place in differences(one[key], other[key], f"{at}/{key}")]
+        return keys + [place for key in one if key in other
+                       for place in differences(one[key], other[key], f"{at}/{key}")]
     if isinstance(one, (list, tuple)) and len(one) == len(other):
         return [place for index, pair in enumerate(zip(one, other, strict=True))
                 for place in differences(*pair, f"{at}/{index}")]
@@ -94,3 +99,108 @@ def assert_same(one, other):
     for file in files:
         if file != "ckpt-last-before.pth":  # that depends on how often a run is saved
             assert differences(checkpoint.read(one / file), checkpoint.read(other / file)) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
+def test_a_signal_ends_the_step_saves_and_exits(forks, arguments, tmp_path, number):
+    out, text = tmp_path / "out.txt", arguments("finetune", "told")
+    pid = forks.start(*text, out=out)
+    parts, log = folder_of(tmp_path, "finetune", "told"), folder_of(tmp_path, "finetune", "told") / "log.txt"
+    wait_for(lambda: log.is_file() and "Before training" in log.read_text())
+    os.kill(pid, number)
+    assert forks.wait(pid) == 128 + number
+    state = checkpoint.read(parts / "ckpt-last.pth")
+    name = signal.Signals(number).name
+    assert out.read_text().endswith(
+        f"stopped by {name}; {parts / 'ckpt-last.pth'} holds all {state['iteration']} steps; go on with --resume\n")
+    assert 0 < state["iteration"] < 4 * EPOCHS
+    assert "Resuming" in forks.run(*text, "--resume", out=out)
+    forks.run(*arguments("finetune", "whole"), out=out)
+    assert_same(folder_of(tmp_path, "finetune", "whole"), parts)
+
+
+def test_a_damaged_checkpoint_is_said_loudly_and_the_one_before_it_taken(forks, arguments, tmp_path):
+    out, text = tmp_path / "out.txt", arguments("pretrain", "cut")
+    forks.run(*text, "--set", "max_epoch=2", out=out)
+    last = folder_of(tmp_path, "pretrain", "cut") / "ckpt-last.pth"
+    last.write_bytes(last.read_bytes()[:-1000])
+    (last.parent / ".ckpt-last.pth.0123456789ab.part").write_bytes(b"left by a kill")
+    said = forks.run(*text, "--resume", out=out)
+    assert re.search(r"WARNING: checkpoint .*ckpt-last.pth is damaged .*Going on from the one before it, "
+                     r"ckpt-last-before.pth\nResuming after epoch 1 of .*ckpt-last-before.pth", said)
+    forks.run(*arguments("pretrain", "whole"), out=out)
+    assert_same(folder_of(tmp_path, "pretrain", "whole"), last.parent)
+    for name in ("ckpt-last.pth", "ckpt-last-before.pth"):
+        (last.parent / name).write_bytes(b"")
+    assert re.search("error: checkpoint .*ckpt-last-before.pth is damaged", forks.run(*text, "--resume", out=out, status=2))
+
+
+def limit_files():
+    """Let no file of this process grow beyond 100 KiB, which is what a full disk looks like."""
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100 * 1024, 100 * 1024))
+
+
+def test_a_full_disk(forks, arguments, tmp_path):
+    out, text = tmp_path / "out.txt", arguments("finetune", "full")
+    forks.run(*text, "--set", "max_epoch=2", out=out)
+    parts = folder_of(tmp_path, "finetune", "full")
+    before = (parts / "ckpt-last.pth").read_bytes()
+    said = forks.run(*text, "--resume", out=out, status=2, patch="test_interrupted:limit_files")
+    assert re.search(r"error: .*ckpt-last.pth cannot be written \(.+\); the checkpoint before it is whole: make room "
+                     r"and go on with --resume\n$", said)
+    assert "Traceback" not in said
+    assert (parts / "ckpt-last.pth").read_bytes() == before
+    forks.run(*text, "--resume", out=out)
+    forks.run(*arguments("finetune", "whole"), out=out)
+    assert_same(folder_of(tmp_path, "finetune", "whole"), parts)
+
+
+def folder_of_clouds(folder):
+    """Write a ShapeNet of ten clouds; returns the section of a config for it."""
+    (folder / "clouds").mkdir(parents=True)
+    names = [f"0000000{index % 2}-{index:02}.npy" for index in range(10)]
+    for name in names:
+        np.save(folder / "clouds" / name, np.random.default_rng(0).random((64, 3), np.float32))
+    for subset in ("train", "test"):
+        (folder / f"{subset}.txt").write_text("\n".join(names))
+    base = {"NAME": "ShapeNet", "DATA_PATH": str(folder), "PC_PATH": str(folder / "clouds"), "N_POINTS": 64}
+    return {split: {"_base_": base, "others": {"subset": subset, "npoints": 64}}
+            for split, subset in (("train", "train"), ("val", "test"))}
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_data_file_that_disappears(forks, arguments, tmp_path, workers):
+    dataset, out = folder_of_clouds(tmp_path / "data"), tmp_path / "out.txt"
+    text = arguments("autoencoder", "gone", "--num_workers", workers, dataset=dataset, max_epoch=10_000)
+    pid = forks.start(*text, out=out)
+    log = folder_of(tmp_path, "autoencoder", "gone") / "log.txt"
+    wait_for(lambda: log.is_file() and "Epoch 0/" in log.read_text())
+    (tmp_path / "data" / "clouds" / "00000001-01.npy").unlink()
+    assert forks.wait(pid) == 2
+    assert re.search(r"\nerror: .*00000001-01.npy does not exist[^\n]*\n$", out.read_text())
+    assert "Traceback" not in out.read_text()
+    assert checkpoint.read(log.parent / "ckpt-last.pth")["epoch"] >= 0
+
+
+def test_a_worker_that_is_killed(forks, arguments, tmp_path):
+    out, text = tmp_path / "out.txt", arguments("finetune", "worker", max_epoch=10_000)
+    pid = forks.start(*text, out=out)
+    log = folder_of(tmp_path, "finetune", "worker") / "log.txt"
+    wait_for(lambda: log.is_file() and "Epoch 1/" in log.read_text())
+    for worker in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        os.kill(int(worker), signal.SIGKILL)
+    assert forks.wait(pid) == 2, out.read_text()
+    assert re.search(r"\nerror: a process that loads data has died \(DataLoader worker \(pid.*\), most often for "
+                     r"want of memory or of room in /dev/shm: go on with --resume and a lower --num_workers\n$",
+                     out.read_text())
+    assert "Traceback" not in out.read_text()
+
+
+def test_a_step_that_is_not_finite(forks, arguments, tmp_path):
+    out, text = tmp_path / "out.txt", arguments("finetune", "nan", "--set", "optimizer.kwargs.lr=1e30")
+    said = forks.run(*text, out=out, status=2)
+    parts = folder_of(tmp_path, "finetune", "nan")
+    assert re.search(rf"error: the loss is (nan|inf) in epoch \d, step \d+; its batch and weights are in "
+                     rf"{parts}/nonfinite-step.pth", said)
+    state = checkpoint.read(parts / "nonfinite-step.pth")
+    assert [len(part) for part in state["batch"]] == [5, 5]
