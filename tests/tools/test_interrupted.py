@@ -132,7 +132,8 @@ def test_a_damaged_checkpoint_is_said_loudly_and_the_one_before_it_taken(forks, 
     assert_same(folder_of(tmp_path, "pretrain", "whole"), last.parent)
     for name in ("ckpt-last.pth", "ckpt-last-before.pth"):
         (last.parent / name).write_bytes(b"")
-    assert re.search("error: checkpoint .*ckpt-last-before.pth is damaged", forks.run(*text, "--resume", out=out, status=2))
+    said = forks.run(*text, "--resume", out=out, status=2)
+    assert re.search("error: checkpoint .*ckpt-last-before.pth is damaged", said)
 
 
 def limit_files():
