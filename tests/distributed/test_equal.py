@@ -10,7 +10,7 @@ from tiny_configs import CONFIGS
 
 COUNTS = (1, 2, 4)
 # with the usual eps Adam makes steps of rounding errors where a gradient is 0
-OPTIMIZER = {"type": "AdamW", "kwargs": {"lr": 0.001, "weight_decay": 0.05, "eps": 0.001}}
+OPTIMIZER = {"type": "AdamW", "kwargs": {"lr": 0.0001, "weight_decay": 0.05, "eps": 0.001}}
 # numbers of codes, points or clouds, of which a rounding error may tip one
 COUNTED = ("perplexity", "F-Score", "acc", "OA", "mAcc", "OA-vote", "mAcc-vote", "SVM", "mIoU", "ins-mIoU", "cls-mIoU")
 POINTBERT = {**CONFIGS["pretrain"], "model": {
@@ -57,12 +57,12 @@ def flags(folder, name):
     common = ["--work_dir", f"{folder}/{{n}}", "--num_workers", "0", "--device", "cpu", "--sync_bn"]
     if name not in FOLDERS:
         return ["--config", f"{folder}/{name}.yaml", *common]
-    return ["--root", f"{folder}/{name}", "--npoint", "128", "--batch_size", "8", *common]
+    return ["--root", f"{folder}/{name}", "--npoint", "512" if name == "rooms" else "128", "--batch_size", "8", *common]
 
 
 def sets(name):
     few = ["max_epoch=1", "scheduler.kwargs.epochs=2", "scheduler.kwargs.initial_epochs=0"]
-    return ["--set", *TINY, *few, "optimizer.kwargs.eps=0.001"] if name in FOLDERS else []
+    return ["--set", *TINY, *few, "optimizer.kwargs.eps=0.001", "optimizer.kwargs.lr=0.0001"] if name in FOLDERS else []
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_losses_and_metrics(results, name, count):
     for one, other in zip(alone, shared, strict=True):
         assert {key: one[key] for key in ("split", "epoch", "iteration")} == {
             key: other[key] for key in ("split", "epoch", "iteration")}
-        tolerance = 1e-5 if one["epoch"] <= 0 else 5e-3  # later, updates have blown rounding errors up
+        tolerance = 1e-5 if one["epoch"] < 0 else 2e-3  # updates blow rounding errors up
         counted = {key: one["values"].pop(key) for key in COUNTED if key in one["values"]}
         assert {key: other["values"].pop(key) for key in counted} == pytest.approx(counted, rel=0.03, abs=1), one
         assert other["values"] == pytest.approx(one["values"], rel=tolerance, abs=1e-6), one
