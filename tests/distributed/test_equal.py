@@ -6,11 +6,11 @@ import pytest
 import yaml
 from segmentation_data import TINY, write_parts, write_rooms
 from starting import ROOT, finish, launch, records, start
-from tiny_configs import CONFIGS
+from tiny_configs import CONFIGS, split
 
 COUNTS = (1, 2, 4)
-# with the usual eps Adam makes steps of rounding errors where a gradient is 0
-OPTIMIZER = {"type": "AdamW", "kwargs": {"lr": 0.0001, "weight_decay": 0.05, "eps": 0.001}}
+# with the usual eps Adam makes whole steps of rounding errors where a gradient is 0; so it is gradient descent
+OPTIMIZER = {"type": "AdamW", "kwargs": {"lr": 0.01, "weight_decay": 0.05, "eps": 1.0}}
 # numbers of codes, points or clouds, of which a rounding error may tip one
 COUNTED = ("perplexity", "F-Score", "acc", "OA", "mAcc", "OA-vote", "mAcc-vote", "SVM", "mIoU", "ins-mIoU", "cls-mIoU")
 POINTBERT = {**CONFIGS["pretrain"], "model": {
@@ -38,9 +38,10 @@ def commands(folder):
     write_rooms(folder / "rooms", range(1, 7))
     write_parts(folder / "parts", objects=10)
     for name, config in {**CONFIGS, "pointbert": POINTBERT}.items():
-        config = {**config, "optimizer": OPTIMIZER, "total_bs": 8, "vote": {"times": 2, "rounds": 2}, "npoints": 48}
+        config = {**config, "optimizer": OPTIMIZER, "total_bs": 16, "vote": {"times": 2, "rounds": 2}, "npoints": 48}
         if name != "finetune":
             config = {key: value for key, value in config.items() if key not in ("vote", "npoints")}
+        config["dataset"] = {**config["dataset"], "val": split("test", size=70)}  # several batches
         (folder / f"{name}.yaml").write_text(yaml.safe_dump(config))
     runs = [[module, [*flags(folder, name), *more, *sets(name)]] for name, (module, more) in RUNS.items()]
     trained = folder / "1"
@@ -57,12 +58,12 @@ def flags(folder, name):
     common = ["--work_dir", f"{folder}/{{n}}", "--num_workers", "0", "--device", "cpu", "--sync_bn"]
     if name not in FOLDERS:
         return ["--config", f"{folder}/{name}.yaml", *common]
-    return ["--root", f"{folder}/{name}", "--npoint", "512" if name == "rooms" else "128", "--batch_size", "8", *common]
+    return ["--root", f"{folder}/{name}", "--npoint", "512" if name == "rooms" else "128", "--batch_size", "32" if name == "rooms" else "16", *common]
 
 
 def sets(name):
     few = ["max_epoch=1", "scheduler.kwargs.epochs=2", "scheduler.kwargs.initial_epochs=0"]
-    return ["--set", *TINY, *few, "optimizer.kwargs.eps=0.001", "optimizer.kwargs.lr=0.0001"] if name in FOLDERS else []
+    return ["--set", *TINY, *few, "optimizer.kwargs.eps=1.0", "optimizer.kwargs.lr=0.01"] if name in FOLDERS else []
 
 
 @pytest.fixture(scope="module")
@@ -87,13 +88,17 @@ def path(folder, count, name, experiment="default"):
 @pytest.mark.parametrize("count", COUNTS[1:])
 @pytest.mark.parametrize("name", RUNS)
 def test_losses_and_metrics(results, name, count):
+    """Tightly before and in the first step, then less so.
+
+    Nearest points and maxima jump: a change of 1e-8 in the clouds changes the gradient of stage I by 2e-3.
+    """
     alone, shared = (records(path(results, number, name)) for number in (1, count))
     assert [line["split"] for line in alone if line["split"] == "train"]
     assert len(alone) == len(shared) >= 4
     for one, other in zip(alone, shared, strict=True):
         assert {key: one[key] for key in ("split", "epoch", "iteration")} == {
             key: other[key] for key in ("split", "epoch", "iteration")}
-        tolerance = 1e-5 if one["epoch"] < 0 else 2e-3  # updates blow rounding errors up
+        tolerance = 1e-5 if one["iteration"] <= 1 else 5e-3
         counted = {key: one["values"].pop(key) for key in COUNTED if key in one["values"]}
         assert {key: other["values"].pop(key) for key in counted} == pytest.approx(counted, rel=0.03, abs=1), one
         assert other["values"] == pytest.approx(one["values"], rel=tolerance, abs=1e-6), one
