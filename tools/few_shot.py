@@ -16,6 +16,7 @@ from datasets.base import parse_json  # noqa: E402 - the script's folder is on t
 from datasets.few_shot import fold_path  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.config import apply_few_shot, load_config, plain, replace_text  # noqa: E402
+from utils.distributed import check_alone  # noqa: E402
 from utils.errors import ConfigError, DataError  # noqa: E402
 from utils.metrics import align  # noqa: E402
 from utils.parser import main_arguments, positive  # noqa: E402
@@ -104,6 +105,7 @@ def parse(argv=None):
 
 def main():
     own, others = parse()
+    check_alone("tools/few_shot.py")
     if not {"--scratch_model", "--finetune_model"} & set(others):
         others.append("--finetune_model")
     runs = [main_arguments([*others, "--way", str(way), "--shot", str(shot), "--fold", str(fold), "--exp_name",

@@ -115,6 +115,9 @@ def main(argv=None):
     parser.add_argument("sweep", metavar="SWEEP.yaml", help="what to run; the head of tools/sweep.py shows one")
     parser.add_argument("--work_dir", default="work_dirs", metavar="DIR", help="where experiment folders are made")
     args = parser.parse_args(argv)
+    from utils.distributed import check_alone
+
+    check_alone("tools/sweep.py")
     sweep, name = read_sweep(args.sweep), pathlib.Path(args.sweep).stem
     folder = pathlib.Path(args.work_dir) / "sweeps" / name
     folder.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,12 @@ def start(device):
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
 
 
+def check_alone(command):
+    """Raise ConfigError where torchrun has started ``command`` in several processes."""
+    if launched() and int(os.environ["WORLD_SIZE"]) > 1:
+        raise ConfigError(f"{command} runs many small trainings one after the other: start it without torchrun")
+
+
 def stop():
     """Leave the other processes."""
     if dist.is_available() and dist.is_initialized():

@@ -58,7 +58,8 @@ def flags(folder, name):
     common = ["--work_dir", f"{folder}/{{n}}", "--num_workers", "0", "--device", "cpu", "--sync_bn"]
     if name not in FOLDERS:
         return ["--config", f"{folder}/{name}.yaml", *common]
-    return ["--root", f"{folder}/{name}", "--npoint", "512" if name == "rooms" else "128", "--batch_size", "32" if name == "rooms" else "16", *common]
+    points, batch = ("512", "32") if name == "rooms" else ("128", "16")
+    return ["--root", f"{folder}/{name}", "--npoint", points, "--batch_size", batch, *common]
 
 
 def sets(name):

@@ -1,4 +1,5 @@
 """What a training can be given beside its config: averages, layer-wise rates, records, profile, seeds."""
+import importlib
 import json
 import math
 import sys
@@ -196,3 +197,12 @@ def test_loading_processes_are_shared_among_training_processes(monkeypatch):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", count)
         workers.append(main_arguments(["--config", "c.yaml"]).num_workers)
     assert workers == [8, 4, 2]
+
+
+@pytest.mark.parametrize("module", ["few_shot", "sweep"])
+def test_drivers_are_for_one_process(run, monkeypatch, tmp_path, module):
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    argv = [tmp_path / "sweep.yaml"] if module == "sweep" else ["--config", tmp_path / "few_shot.yaml"]
+    err = run(importlib.import_module(f"tools.{module}"), *argv, status=2).err
+    assert err == (f"error: tools/{module}.py runs many small trainings one after the other: start it without torchrun\n")
