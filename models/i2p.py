@@ -8,7 +8,6 @@ from models.build import MODELS
 from models.foundation.image import build_image_model
 from models.hierarchy import (
     HierarchicalEncoder,
-    TokenPropagation,
     build_stages,
     check_scales,
     group_scales,
@@ -18,6 +17,7 @@ from models.hierarchy import (
 from models.masking import guided_mask, make_mask
 from models.point_embed import gather
 from models.projection import VIEWS, Projection, read_map
+from models.propagation import TokenPropagation
 from models.student import init_truncated_normal
 from utils.errors import ConfigError
 from utils.registry import check_keys

@@ -1,4 +1,5 @@
 """The one Transformer block of the code base, and the encoder and decoder stacks built of it."""
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -21,7 +22,9 @@ class Attention(nn.Module):
     def forward(self, x, bias=None):
         """``bias``, if given, is added to the scores; its shape broadcasts to (B, H, N, N)."""
         q, k, v = self.queries_keys_values(x)
-        x = F.scaled_dot_product_attention(q, k, v, None if bias is None else bias.to(q.dtype))
+        if bias is not None:  # finite in float16 too, so that a token that sees nothing gets no NaN
+            bias = bias.clamp_min(torch.finfo(q.dtype).min / 2).to(q.dtype)
+        x = F.scaled_dot_product_attention(q, k, v, bias)
         return self.proj(x.transpose(1, 2).flatten(2))
 
     def queries_keys_values(self, x):

@@ -13,11 +13,16 @@ from models.projection import MEAN, SIZE, STD, VIEWS
 from tools.benchmark_ops import median_ms, surfaces
 
 
+POINTS = 2048
+MODEL = {}  # keys that are not at their published value, of the model …
+IMAGE_MODEL = {}  # … and of timm's builder of the image model
+
+
 def measure_i2p(args, device):
     """Return the times of a training step, batched and looped, and of the image model alone, which both contain."""
-    keys = {"visual_encoder": args.encoder, "feat_dim": args.feat_dim, "pretrained": False}
-    model = I2P_MAE(clip_config=keys).to(device).train()
-    points = surfaces(args.batch, 2048, device)
+    keys = {"visual_encoder": args.encoder, "feat_dim": args.feat_dim, "pretrained": False, "kwargs": IMAGE_MODEL}
+    model = I2P_MAE(clip_config=keys, **MODEL).to(device).train()
+    points = surfaces(args.batch, POINTS, device)
 
     def train_step(kind):
         model.zero_grad(set_to_none=True)

@@ -7,7 +7,6 @@ from models.hierarchy import (
     OUTSIDE,
     HierarchicalEncoder,
     TokenMerging,
-    TokenPropagation,
     attention_bias,
     build_stages,
     check_scales,
@@ -16,6 +15,8 @@ from models.hierarchy import (
     visible_first,
 )
 from models.point_embed import PatchEncoder, gather
+from models.propagation import TokenPropagation
+from models.transformer import Attention
 from utils.errors import ConfigError, DataError
 
 GROUPS, SIZES = (32, 16, 8), (8, 4, 4)
@@ -89,6 +90,11 @@ def test_attention_bias_by_hand():
     assert both[0, 0].tolist() == [[0, 0, OUTSIDE], [0, 0, OUTSIDE], [OUTSIDE, 0, OUTSIDE]]
     assert attention_bias(center, 0) is None
     assert attention_bias(center, 0, torch.tensor([[True, True, False]])).tolist() == [[[[0, 0, OUTSIDE]]]]
+
+
+def test_a_token_that_sees_nothing_is_finite_in_half_precision():
+    attention = Attention(12, 3).half()
+    assert attention(torch.randn(1, 4, 12).half(), torch.full((1, 1, 4, 4), OUTSIDE)).isfinite().all()
 
 
 def test_tokens_beyond_the_radius_have_no_influence():
