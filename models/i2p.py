@@ -97,8 +97,7 @@ class I2P_MAE(nn.Module):
     def forward(self, points, mask=None):
         """Reconstruct what is masked of clouds (B, N, 3).
 
-        ``mask`` (B, G) bool of the coarsest tokens, True where masked, the same number in every row, replaces the one
-        that is drawn.
+        ``mask`` (B, G) bool of the coarsest tokens, True where masked, replaces the one that is drawn.
 
         Returns a dict: ``loss``, the sum of ``loss_3d`` and ``loss_2d``; these two; ``mask`` (B, G); ``saliency``
         (B, G), where there is an image model; ``reconstruction`` (M, K, 3) and ``original``, likewise, of the masked
@@ -109,7 +108,7 @@ class I2P_MAE(nn.Module):
         if self.image_models:
             projection = Projection(points)
             maps, attention = self.image_features(projection)
-            out["saliency"] = saliency(projection, attention, centers[-1])
+            out["saliency"] = read_saliency(projection, attention, centers[-1])
         if mask is None:
             mask = self.draw_mask(centers[-1], out.get("saliency"))
         masks = inherit_masks(mask, children, self.num_groups, self.first_token_visible)
@@ -155,13 +154,14 @@ class I2P_MAE(nn.Module):
 
     @torch.no_grad()
     def image_targets(self, maps, pixels, child, masked):
-        """Return the image features (V, 3KC) of the visible patches' points in all views.
+        """Return the image features (V, K3C) of the visible patches' points in all views, point by point.
 
         ``maps`` (3B, C, h, w); ``pixels`` (3B, M, 2) of the tokens that ``child`` (B, G, K) points to.
         """
         features = read_map(maps, pixels)  # 3B M C
         features = torch.cat(features.chunk(len(VIEWS)), -1)  # B M 3C
-        return gather(features, child)[~masked].flatten(1)  # V 3KC
+        cloud, _ = (~masked).nonzero(as_tuple=True)  # V
+        return features[cloud.unsqueeze(1), child[~masked]].flatten(1)  # V K3C
 
     def forward_features(self, points):
         """Return the features (B, C) of whole clouds (B, N, 3): the maximum over the coarsest tokens, for an SVM.
@@ -185,8 +185,8 @@ def check_decoder(encoder_dims, depths, dims, up_blocks):
                           f"number for each of the {len(dims)} decoder_dims")
 
 
-def saliency(projection, attention, center):
-    """Return the attention (3B, h, w) at centres (B, G, 3), averaged over views: (B, G)."""
+def read_saliency(projection, attention, center):
+    """Return the attention (3B, h, w) at centres (B, G, 3), averaged over views: (B, G) (I2P-MAE, section 3.3)."""
     values = read_map(attention.unsqueeze(1), projection.pixels(center))  # 3B G 1
     return values.view(len(VIEWS), *center.shape[:2]).mean(0)
 

@@ -12,7 +12,6 @@ from models.point_embed import gather
 from models.projection import MEAN, SIZE, STD, VIEWS
 from tools.benchmark_ops import median_ms, surfaces
 
-
 POINTS = 2048
 MODEL = {}  # keys that are not at their published value, of the model …
 IMAGE_MODEL = {}  # … and of timm's builder of the image model

@@ -5,7 +5,7 @@ import torch.nn.functional as F
 
 from datasets.transforms import scale_and_translate
 from models import build_model_from_cfg
-from models.i2p import apply_head, chamfer_l2, saliency
+from models.i2p import apply_head, chamfer_l2, read_saliency
 from models.masking import guided_mask
 from models.projection import Projection
 from tools.benchmark_i2p import looped
@@ -127,7 +127,7 @@ def test_the_2d_loss_is_the_mean_squared_error_of_visible_tokens():
 
 def test_saliency_is_the_mean_over_views():
     attention = torch.arange(1.0, 10).view(9, 1, 1).expand(-1, 14, 14)  # view-major: cloud 0 has 1, 4, 7
-    values = saliency(Projection(POINTS), attention, POINTS[:, :4])
+    values = read_saliency(Projection(POINTS), attention, POINTS[:, :4])
     torch.testing.assert_close(values, torch.tensor([[4.0], [5], [6]]).expand(-1, 4))
 
 
