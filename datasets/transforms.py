@@ -21,6 +21,11 @@ def scale_and_shift(points):
     return points * scale + shift
 
 
+def scale(points):
+    """Scale every cloud's axes by factors from [0.9, 1.1]."""
+    return points * torch.empty((len(points), 1, 3), device=points.device).uniform_(0.9, 1.1)
+
+
 def rotate(points):
     """Turn every cloud about the y axis by a uniformly random angle."""
     angle = torch.rand(len(points), device=points.device) * (2 * torch.pi)
@@ -30,7 +35,8 @@ def rotate(points):
     return points @ torch.stack(rows, -1).view(-1, 3, 3)
 
 
-TRANSFORMS = {"ScaleAndTranslate": scale_and_translate, "ScaleAndShift": scale_and_shift, "Rotate": rotate}
+TRANSFORMS = {"ScaleAndTranslate": scale_and_translate, "ScaleAndShift": scale_and_shift, "Scale": scale,
+              "Rotate": rotate}
 
 
 def build_transform(names):

@@ -16,6 +16,16 @@ def block_mask(center, num_mask):
     return _lowest((center - center.gather(1, seed)).square().sum(-1), num_mask)
 
 
+def guided_mask(saliency, num_mask):
+    """Mask all patches but those drawn by saliency. ``saliency`` (B, G) → (B, G) bool, ``num_mask`` a row masked.
+
+    Visible ones are drawn without replacement with the softmax of the saliency for probabilities, so that what an
+    image model attends to is seen more often (I2P-MAE, section 3.3).
+    """
+    visible = torch.multinomial(saliency.float().softmax(-1), saliency.shape[1] - num_mask)
+    return torch.ones_like(saliency, dtype=torch.bool).scatter_(1, visible, False)
+
+
 def _lowest(score, num_mask):
     """Return a mask (B, G) of the ``num_mask`` lowest scores of each row; every row masks the same number."""
     mask = torch.zeros(score.shape, dtype=torch.bool, device=score.device)

@@ -1,8 +1,8 @@
-"""From a cloud to patch tokens: grouping, and the small PointNet that encodes a patch."""
+"""From a cloud to patch tokens and back: grouping, the small PointNet that encodes a patch, and interpolation."""
 import torch
 from torch import nn
 
-from extensions.ops import furthest_point_sample, knn
+from extensions.ops import furthest_point_sample, knn, three_interpolate, three_nn
 from models.layers import norm_relu, pointwise, pointwise_split
 from utils.errors import DataError
 
@@ -37,21 +37,46 @@ def group(xyz, num_group, group_size):
 
 
 class PatchEncoder(nn.Module):
-    """A two-stage PointNet over each patch: (B, G, K, 3) → (B, G, C)."""
+    """A two-stage PointNet over each patch: (B, G, K, 3) → (B, G, C).
 
-    def __init__(self, channels):
+    ``widths`` are those of the input and of the three layers before the last.
+    """
+
+    def __init__(self, channels, widths=(3, 128, 256, 512)):
         super().__init__()
+        given, first, local, second = widths
         self.first_conv = nn.Sequential(
-            nn.Conv1d(3, 128, 1), nn.BatchNorm1d(128), nn.ReLU(inplace=True), nn.Conv1d(128, 256, 1))
+            nn.Conv1d(given, first, 1), nn.BatchNorm1d(first), nn.ReLU(inplace=True), nn.Conv1d(first, local, 1))
         self.second_conv = nn.Sequential(
-            nn.Conv1d(512, 512, 1), nn.BatchNorm1d(512), nn.ReLU(inplace=True), nn.Conv1d(512, channels, 1))
+            nn.Conv1d(2 * local, second, 1), nn.BatchNorm1d(second), nn.ReLU(inplace=True),
+            nn.Conv1d(second, channels, 1))
 
     def forward(self, neighborhood):
-        batch, groups, size, _ = neighborhood.shape
-        x = neighborhood.flatten(0, 1)  # BG K 3
-        conv1, norm1, _, conv2 = self.first_conv
-        local = pointwise(conv2, norm_relu(norm1, pointwise(conv1, x)))  # BG K 256
+        return self.after_first_layer(pointwise(self.first_conv[0], neighborhood))
+
+    def after_first_layer(self, x):
+        """Finish what the first layer has begun: (B, G, K, 128) → (B, G, C)."""
+        batch, groups = x.shape[:2]
+        x = x.flatten(0, 1)  # BG K 128
+        _, norm1, _, conv2 = self.first_conv
+        local = pointwise(conv2, norm_relu(norm1, x))  # BG K 256
         overall = local.max(dim=1, keepdim=True).values  # BG 1 256
         conv3, norm2, _, conv4 = self.second_conv
         x = norm_relu(norm2, pointwise_split(conv3, overall, local))  # BG K 512
         return pointwise(conv4, x).max(dim=1).values.view(batch, groups, -1)
+
+
+def interpolate(points, center, features):
+    """Mix the features (B, G, C) of the three nearest centres (B, G, 3) for each of the points (B, N, 3).
+
+    Weights are the inverse squared distances, normalised (PointNet++, equation 2). Where there are fewer than three
+    centres, those that there are count.
+    """
+    if center.shape[1] < 3:
+        repeats = -(-3 // center.shape[1])
+        center, features = center.repeat(1, repeats, 1), features.repeat(1, repeats, 1)
+    with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
+        distance, index = three_nn(points, center)  # B N 3
+        weight = 1 / (distance.square() + 1e-8)
+        weight = weight / weight.sum(-1, keepdim=True)
+    return three_interpolate(features.float().transpose(1, 2), index, weight).transpose(1, 2)

@@ -3,10 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from extensions.ops import three_interpolate, three_nn
 from models.build import MODELS
 from models.layers import norm_relu, pointwise, pointwise_split, position_mlp
-from models.point_embed import PatchEncoder, group
+from models.point_embed import PatchEncoder, group, interpolate
 from models.student import init_truncated_normal, layer_of
 from models.transformer import TransformerEncoder
 from utils.distributed import mean_all
@@ -134,19 +133,3 @@ class Propagation(nn.Module):
         mixed = interpolate(points, center, F.linear(features, weight[:, 3:]))  # B N C
         x = norm_relu(self.mlp_bns[0], mixed + F.linear(points, weight[:, :3], first.bias))
         return norm_relu(self.mlp_bns[1], pointwise(second, x))
-
-
-def interpolate(points, center, features):
-    """Mix the features (B, G, C) of the three nearest centres (B, G, 3) for each of the points (B, N, 3).
-
-    Weights are the inverse squared distances, normalised (PointNet++, equation 2). Where there are fewer than three
-    centres, those that there are count.
-    """
-    if center.shape[1] < 3:
-        repeats = -(-3 // center.shape[1])
-        center, features = center.repeat(1, repeats, 1), features.repeat(1, repeats, 1)
-    with torch.no_grad(), torch.autocast(points.device.type, enabled=False):
-        distance, index = three_nn(points, center)  # B N 3
-        weight = 1 / (distance.square() + 1e-8)
-        weight = weight / weight.sum(-1, keepdim=True)
-    return three_interpolate(features.float().transpose(1, 2), index, weight).transpose(1, 2)

@@ -1,4 +1,5 @@
 """The one Transformer block of the code base, and the encoder and decoder stacks built of it."""
+import torch
 import torch.nn.functional as F
 from torch import nn
 
@@ -18,9 +19,12 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width, bias=qkv_bias)
         self.proj = nn.Linear(width, width)
 
-    def forward(self, x):
+    def forward(self, x, bias=None):
+        """``bias``, if given, is added to the scores; its shape broadcasts to (B, H, N, N)."""
         q, k, v = self.queries_keys_values(x)
-        x = F.scaled_dot_product_attention(q, k, v)
+        if bias is not None:  # finite in float16 too, so that a token that sees nothing gets no NaN
+            bias = bias.clamp_min(torch.finfo(q.dtype).min / 2).to(q.dtype)
+        x = F.scaled_dot_product_attention(q, k, v, bias)
         return self.proj(x.transpose(1, 2).flatten(2))
 
     def queries_keys_values(self, x):
@@ -58,33 +62,35 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         self.mlp = Mlp(width, 4 * width)
 
-    def forward(self, x):
-        x = x + self.drop_path(self.attn(self.norm1(x)))
+    def forward(self, x, bias=None):
+        x = x + self.drop_path(self.attn(self.norm1(x), bias))
         return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
-def build_blocks(width, depth, num_heads, drop_path_rate):
-    """Return ``depth`` blocks whose drop-path rate rises linearly from 0 to ``drop_path_rate``."""
-    rates = [drop_path_rate * i / max(depth - 1, 1) for i in range(depth)]
+def build_blocks(width, depth, num_heads, drop_path_rate, first_rate=0.0):
+    """Return ``depth`` blocks whose drop-path rate rises linearly from ``first_rate`` to ``drop_path_rate``."""
+    rates = [first_rate + (drop_path_rate - first_rate) * i / max(depth - 1, 1) for i in range(depth)]
     return nn.ModuleList(Block(width, num_heads, rate) for rate in rates)
 
 
 class TransformerEncoder(nn.Module):
     """A stack of blocks; the position embedding is added before every block."""
 
-    def __init__(self, width, depth, num_heads, drop_path_rate):
+    def __init__(self, width, depth, num_heads, drop_path_rate, first_rate=0.0):
         super().__init__()
-        self.blocks = build_blocks(width, depth, num_heads, drop_path_rate)
+        self.blocks = build_blocks(width, depth, num_heads, drop_path_rate, first_rate)
 
-    def forward(self, x, pos, taps=()):
-        """Return the last block's output (B, N, C) and, by index, the outputs of the blocks in ``taps``."""
+    def forward(self, x, pos, taps=(), bias=None):
+        """Return the last block's output (B, N, C) and, by index, the outputs of the blocks in ``taps``.
+
+        ``bias``, if given, is added to the attention scores of every block; its shape broadcasts to (B, H, N, N).
+        """
         tapped = {}
         for index, block in enumerate(self.blocks):
-            x = block(x + pos)
+            x = block(x + pos, bias)
             if index in taps:
                 tapped[index] = x
         return x, tapped
-
 
     def class_attention(self, x, pos):
         """Return how much the class token, which stands first, attends to each token (B, N) in the last block."""

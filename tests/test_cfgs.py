@@ -81,6 +81,42 @@ for data, (base, npoints, groups, classes, epochs) in DATA.items():
                for split, subset in (("train", "train"), ("val", "test"), ("test", "test"))}}
 
 
+HDF5 = {"NAME": "ModelNetHDF5", "DATA_PATH": "data/ModelNet/modelnet40_ply_hdf5_2048"}
+HIERARCHY = {"num_groups": [512, 256, 64], "encoder_depths": [5, 5, 5], "encoder_dims": [96, 192, 384],
+             "drop_path_rate": 0.1, "num_heads": 6}
+PUBLISHED["pre-training/i2p-mae.yaml"] = SCHEDULE | {
+    "optimizer.kwargs.lr": 1e-3, "optimizer.kwargs.weight_decay": 0.05, "scheduler.kwargs.epochs": 400, "total_bs": 64,
+    "train_transforms": ["ScaleAndTranslate"],
+    "dataset.train": {"_base_": SHAPENET, "others": {"subset": "train", "npoints": 2048, "whole": True}},
+    "dataset.extra_train": {"_base_": HDF5, "others": {"subset": "train"}},
+    "dataset.val": {"_base_": HDF5, "others": {"subset": "test"}},
+    "model": HIERARCHY | {
+        "NAME": "I2P_MAE", "mask_ratio": 0.8, "mask_type": "guided", "loss_2d": True, "group_sizes": [16, 8, 8],
+        "local_radius": 0, "decoder_depths": [1, 1], "decoder_dims": [384, 192], "decoder_up_blocks": [1, 1],
+        "clip_config": {"visual_encoder": "ViT-B/16", "feat_dim": 512, "pretrained": True}}}
+I2P_DATA = {  # config → data set, its points, groups, radii, classes
+    "modelnet40": (MODELNET, 1024, [48, 24, 24], [0.24, 0.48, 0.96], 40),
+    "scan_obj-bg": (DATA["scan_objbg"][0], 2048, [32, 16, 16], [0.32, 0.64, 1.28], 15),
+    "scan_obj": (DATA["scan_objonly"][0], 2048, [32, 16, 16], [0.32, 0.64, 1.28], 15),
+    "scan_pb": (DATA["scan_hardest"][0], 2048, [32, 16, 16], [0.48, 0.96, 1.92], 15),
+}
+for name, (base, npoints, sizes, radii, classes) in I2P_DATA.items():
+    modelnet = name == "modelnet40"
+    PUBLISHED[f"fine-tuning/{name}.yaml"] = SCHEDULE | {
+        "optimizer.kwargs.lr": 5e-4, "optimizer.kwargs.weight_decay": 0.05, "total_bs": 32, "npoints": npoints,
+        "train_transforms": ["ScaleAndTranslate"] if modelnet else ["Scale", "Rotate"],
+        "model": HIERARCHY | {
+            "NAME": f"I2P_MAE_{'ModelNet40' if modelnet else 'ScanObjectNN'}", "group_sizes": sizes,
+            "local_radius": radii, "cls_dim": classes, **({"smooth": 0.2} if modelnet else {})},
+        **{f"dataset.{split}": {"_base_": base, "others": {"subset": subset}}
+           for split, subset in (("train", "train"), ("val", "test"), ("test", "test"))}}
+for name, base, cost in (("modelnet40", HDF5, 0.0093), ("scan_obj-bg", DATA["scan_objbg"][0], 0.018)):
+    PUBLISHED[f"linear-svm/{name}.yaml"] = {
+        "total_bs": 64, "probe.svm_c": [cost], "model.NAME": "I2P_MAE", "model.group_sizes": [16, 8, 8],
+        "dataset.extra_train": {"_base_": base, "others": {"subset": "train"}},
+        "dataset.val": {"_base_": base, "others": {"subset": "test"}}}
+
+
 def value_at(config, path):
     for key in path.split("."):
         config = config[key]

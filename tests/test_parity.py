@@ -1,7 +1,7 @@
 """What the published code computes, case by case. Tolerances hold across machines and are never to be loosened.
 
-Every ``.npz`` in the folder that the environment variable ``PARITY_DIR`` names (default: tests/data/parity) is a
-case; a kind that is not known here fails.
+Every ``.npz`` in the folder that the environment variable ``PARITY_DIR`` names (default: tests/data/parity), and in
+its sub-folders, is a case; a kind that is not known here fails.
 """
 import json
 import os
@@ -17,6 +17,7 @@ from parity_recipe import cloud, fill, load_case
 
 from models import build_model_from_cfg
 from models.point_embed import group
+from models.projection import Projection
 from tools.builder import build_optimizer, build_scheduler, cosine_ramp
 from utils import checkpoint
 from utils.config import load_config
@@ -135,11 +136,40 @@ def check_segmentation(meta, arrays, monkeypatch):
     same(log_prob.argmax(-1), arrays["pred"])
 
 
-KINDS = {"dvae": check_dvae, "distill": check_distill, "classify": check_classify,
+class GivenImageModel(torch.nn.Module):
+    """Gives the features and the class attention that an I2P-MAE case tells."""
+
+    def __init__(self, meta):
+        super().__init__()
+        random, width = np.random.RandomState(meta["seed"] + 1), meta["config"]["clip_config"]["feat_dim"]
+        features = random.standard_normal((3 * meta["batch"], width, 14, 14))
+        attention = np.abs(random.standard_normal((3 * meta["batch"], 14, 14)))
+        self.outputs = [torch.from_numpy(array.astype(np.float32)) for array in (features, attention)]
+
+    def forward(self, images):
+        return self.outputs
+
+
+def check_i2p_pretrain(meta, arrays, monkeypatch):
+    monkeypatch.setattr("models.i2p.build_image_model", lambda visual_encoder, feat_dim: GivenImageModel(meta))
+    config = {**meta["config"], "first_token_visible": True}  # the published masks of finer scales
+    model = fill(build_model_from_cfg(EasyDict(config))).eval()
+    points = cloud(meta["seed"], meta["batch"], meta["points"])
+    close(Projection(points).depth_images()[:, 0, ::4, ::4], arrays["image_view"])
+    with torch.no_grad():
+        close(model.forward_features(points), arrays["svm_feature"])
+    out = model(points, torch.from_numpy(arrays["mask"]))
+    close(out["saliency"], arrays["spatial_saliency"])
+    close(out["loss_3d"], arrays["loss_3d"])
+    close(out["loss_2d"], arrays["loss_2d"])
+    gradients(model, out["loss"], arrays)
+
+
+KINDS = {"dvae": check_dvae, "distill": check_distill, "classify": check_classify, "i2p_pretrain": check_i2p_pretrain,
          "semantic_segmentation": check_segmentation, "part_segmentation": check_segmentation}
 
 
-@pytest.mark.parametrize("path", sorted(CASES.glob("*.npz")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", sorted(CASES.rglob("*.npz")), ids=lambda path: path.stem)
 def test_case(path, monkeypatch):
     meta, arrays = load_case(path)
     assert meta["kind"] in KINDS, f"{path}: kind '{meta['kind']}' is not known"
@@ -147,7 +177,7 @@ def test_case(path, monkeypatch):
 
 
 def test_there_are_cases():
-    assert list(CASES.glob("*.npz"))
+    assert list(CASES.rglob("*.npz"))
 
 
 CONFIGS = {
@@ -161,6 +191,9 @@ CONFIGS = {
     "PointTransformer (finetune_modelnet.yaml)": "finetune_classification/full/finetune_modelnet",
     "PointTransformer (finetune_modelnet_linear.yaml)": "finetune_classification/linear/finetune_modelnet_linear",
     "PointTransformer (finetune_modelnet_mlp3.yaml)": "finetune_classification/mlp3/finetune_modelnet_mlp3",
+    "I2P_MAE (i2p-mae.yaml), without clip_model.*": "pre-training/i2p-mae",
+    "I2P_MAE_ModelNet40": "fine-tuning/modelnet40",
+    "I2P_MAE_ScanObjectNN": "fine-tuning/scan_pb",
 }
 
 
@@ -172,6 +205,8 @@ def test_state_dict_of_the_published_config(name):
         if "visual_embed_pretrained" in section:
             section.visual_embed_pretrained = False
         section.pop("ckpt", None)
+    if "clip_config" in config:
+        config.clip_config.pretrained = False
     with torch.device("meta") if "Distill" not in name else torch.device("cpu"):
         model = build_model_from_cfg(config)
     published = json.loads((DATA / "state_dicts.json").read_text())

@@ -1,4 +1,4 @@
-"""Measure the operators, the training steps and the data: ``python tools/benchmark.py {ops,train,data}``.
+"""Measure the operators, the training steps and the data: ``python tools/benchmark.py {ops,train,data,i2p}``.
 
 Times are medians. Every figure of one run is measured in that run, the rate of matrix products included that the
 training steps are compared with.
@@ -23,6 +23,7 @@ import extensions  # noqa: E402 - the script's folder is on the path, the projec
 from datasets import pack  # noqa: E402
 from datasets.shapenet import ShapeNet  # noqa: E402
 from tools import runner_autoencoder, runner_finetune, runner_pretrain  # noqa: E402
+from tools.benchmark_i2p import measure_i2p  # noqa: E402
 from tools.benchmark_ops import measure_ops, median_ms, surfaces  # noqa: E402
 from tools.experiment import choose_device, keep_freed_memory, open_experiment  # noqa: E402
 from tools.trainer import Trainer  # noqa: E402
@@ -169,12 +170,14 @@ def measure_data(args):
 
 def parse(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("ops", "train", "data"))
+    parser.add_argument("what", choices=("ops", "train", "data", "i2p"))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
     parser.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision, for train")
     parser.add_argument("--compile", action="store_true", help="compile the model, for train")
-    parser.add_argument("--batch", type=int, default=8, help="clouds a step, for train")
+    parser.add_argument("--batch", type=int, default=8, help="clouds a step, for train and i2p")
     parser.add_argument("--stages", nargs="+", choices=tuple(STAGES), default=list(STAGES), help="for train")
+    parser.add_argument("--encoder", default="ViT-B/16", help="image model with random weights, for i2p")
+    parser.add_argument("--feat_dim", type=int, default=512, help="width of its features, for i2p")
     parser.add_argument("--files", type=int, default=2000, help="clouds of 8,192 points, for data")
     parser.add_argument("--json", metavar="FILE", help="write the results to FILE too")
     return parser.parse_args(argv)
@@ -199,6 +202,9 @@ def main():
         keys = list(next(iter(report["train"].values())))
         print(align([["stage", *keys], *([stage, *(str(row[key]) for key in keys)]
                                           for stage, row in report["train"].items())]))
+    elif args.what == "i2p":
+        report["i2p"] = measure_i2p(args, device)
+        print(align([[name.replace("_", " "), str(value)] for name, value in report["i2p"].items()]))
     else:
         report["data"] = measure_data(args)
         print(align([["files", "clouds a second"], *([name, str(rate)] for name, rate in report["data"].items())]))

@@ -2,6 +2,7 @@
 import threading
 import urllib.request
 import warnings
+from typing import NamedTuple
 
 from utils.checkpoint import read_weights
 from utils.errors import CheckpointError, ConfigError
@@ -9,7 +10,15 @@ from utils.errors import CheckpointError, ConfigError
 PROBE_SECONDS = 8
 
 
-def create_pretrained(name, pretrained, kwargs, parts):
+class Keys(NamedTuple):
+    """What the config calls the arguments of ``create_pretrained``, for messages."""
+
+    name: str = "model.visual_embed_type"
+    pretrained: str = "model.visual_embed_pretrained"
+    kwargs: str = "model.visual_embed_kwargs"
+
+
+def create_pretrained(name, pretrained, kwargs, parts, keys=Keys()):  # noqa: B008 - immutable
     """Return the timm model ``name`` with the weights that ``pretrained`` asks for.
 
     Args:
@@ -19,6 +28,7 @@ def create_pretrained(name, pretrained, kwargs, parts):
             or ``.pth`` file, which must hold every weight of ``parts``.
         kwargs: further arguments of timm's ``create_model``.
         parts: prefixes of the weights that are used.
+        keys: the names of these arguments in the config.
 
     Raises ConfigError for an unknown name or arguments, or where the weights cannot be downloaded; CheckpointError
     for a file that is damaged or belongs to another model.
@@ -26,42 +36,41 @@ def create_pretrained(name, pretrained, kwargs, parts):
     import timm
 
     if not timm.is_model(name):
-        raise ConfigError(f"model.visual_embed_type '{name}' is not a model of timm {timm.__version__}")
+        raise ConfigError(f"{keys.name} '{name}' is not a model of timm {timm.__version__}")
     if pretrained in (True, "auto"):
-        return _download(timm, name, kwargs, required=pretrained is True)
-    model = _create(timm, name, kwargs)
+        return _download(timm, name, kwargs, keys, required=pretrained is True)
+    model = _create(timm, name, kwargs, keys)
     if pretrained is not False:
-        load_file(model, pretrained, parts)
+        load_file(model, pretrained, parts, keys)
     return model
 
 
-def _create(timm, name, kwargs, pretrained=False):
+def _create(timm, name, kwargs, keys, pretrained=False):
     files = [key for key in kwargs if key.startswith(("checkpoint", "pretrained"))]
     if files:  # timm would read whatever file, or address, these name
-        raise ConfigError(f"model.visual_embed_kwargs names {files[0]}: give the weights' file as "
-                          f"model.visual_embed_pretrained")
+        raise ConfigError(f"{keys.kwargs} names {files[0]}: give the weights' file as {keys.pretrained}")
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", "Mapping deprecated model name")  # published configs hold old names
-            return timm.create_model(name, pretrained=pretrained, num_classes=0, **kwargs)
+            return timm.create_model(name, pretrained=pretrained, **{"num_classes": 0, **kwargs})
     except (TypeError, AssertionError) as error:
-        raise ConfigError(f"timm cannot build '{name}' with model.visual_embed_kwargs {dict(kwargs)}: "
+        raise ConfigError(f"timm cannot build '{name}' with {keys.kwargs} {dict(kwargs)}: "
                           f"{error}") from error
 
 
-def _download(timm, name, kwargs, required):
+def _download(timm, name, kwargs, keys, required):
     """Return the pretrained model from timm's cache or the model hub, or say in one line why it can't be had."""
     reason = "the model hub cannot be reached"
     if _cached(timm, name) or hub_answers():
         try:
-            return _create(timm, name, kwargs, pretrained=True)
+            return _create(timm, name, kwargs, keys, pretrained=True)
         except (OSError, RuntimeError) as error:
             reason = str(error).strip().splitlines()[0]
     if required:
         raise ConfigError(f"the pretrained weights of '{name}' could not be downloaded ({reason}). Set "
-                          f"model.visual_embed_pretrained to a .safetensors or .pth file of them, or to false")
+                          f"{keys.pretrained} to a .safetensors or .pth file of them, or to false")
     warnings.warn(f"no pretrained weights for '{name}' ({reason}); going on with random weights", stacklevel=2)
-    return _create(timm, name, kwargs)
+    return _create(timm, name, kwargs, keys)
 
 
 def _cached(timm, name):
@@ -92,7 +101,7 @@ def hub_answers():
     return bool(answers)
 
 
-def load_file(model, path, parts):
+def load_file(model, path, parts, keys=Keys()):  # noqa: B008 - immutable
     """Load the weights of ``model`` that begin with one of ``parts``; none of them may be missing or left over.
 
     Raises CheckpointError with the counts.
@@ -102,7 +111,7 @@ def load_file(model, path, parts):
     fitting = {key: value for key, value in given.items() if key in wanted and value.shape == wanted[key].shape}
     if len(fitting) != len(wanted) or len(fitting) != len(given):
         raise CheckpointError(
-            f"{path} does not hold the Transformer that model.visual_embed_type and visual_embed_kwargs describe: of "
+            f"{path} does not hold the Transformer that {keys.name} and {keys.kwargs.rsplit('.', 1)[-1]} describe: of "
             f"its {len(wanted)} weights {len(fitting)} match, {len(wanted.keys() - given.keys())} are missing, "
             f"{len(given.keys() - wanted.keys())} are unexpected, the others differ in shape")
     model.load_state_dict(fitting, strict=False)

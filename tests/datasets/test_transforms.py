@@ -22,6 +22,15 @@ def test_scale_and_translate_stay_within_the_published_range():
     assert abs(torch.corrcoef(scale.T)[0, 1]) < 0.1
 
 
+def test_scale_stays_within_the_published_range():
+    torch.manual_seed(0)
+    factors = build_transform(["Scale"])(torch.ones(500, 2, 3))
+    assert torch.equal(factors[:, 0], factors[:, 1])  # one factor a cloud and axis
+    assert 0.9 <= factors.min() < 0.91
+    assert 1.09 < factors.max() <= 1.1
+    assert not torch.equal(factors[..., 0], factors[..., 1])
+
+
 def test_rotation_is_about_y_and_uniform():
     points = torch.tensor([[1.0, 5, 0], [0, 5, 1]]).expand(4000, 2, 3)
     turned = rotate(points)

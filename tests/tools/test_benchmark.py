@@ -8,7 +8,7 @@ import torch
 import yaml
 from tiny_configs import CONFIGS
 
-from tools import benchmark, benchmark_ops, runner_autoencoder, runner_finetune, runner_pretrain
+from tools import benchmark, benchmark_i2p, benchmark_ops, runner_autoencoder, runner_finetune, runner_pretrain
 from utils.parser import autoencoder_arguments, main_arguments
 
 
@@ -67,6 +67,20 @@ def test_data(run):
     _, report = run("data", "--files", "20")
     assert report["data"].keys() == {"npy", "packed"}
     assert min(report["data"].values()) > 0
+
+
+def test_i2p(run, monkeypatch):
+    monkeypatch.setattr(benchmark_i2p, "POINTS", 128)
+    monkeypatch.setattr(benchmark_i2p, "MODEL", {
+        "num_groups": (32, 16, 8), "group_sizes": (8, 4, 4), "encoder_depths": (1, 1, 1), "encoder_dims": (12, 24, 48),
+        "decoder_dims": (48, 24), "num_heads": 3})
+    monkeypatch.setattr(benchmark_i2p, "IMAGE_MODEL", {"embed_dim": 24, "depth": 2, "num_heads": 2})
+    out, report = run("i2p", "--batch", "4", "--encoder", "vit_tiny_patch16_224", "--feat_dim", "24")
+    row = report["i2p"]
+    assert (row["encoder"], row["batch"]) == ("vit_tiny_patch16_224", 4)
+    assert row["times_as_long"] == pytest.approx(row["looped_ms"] / row["batched_ms"], abs=0.02)
+    assert 0 < row["image_model_ms"] < row["batched_ms"]
+    assert "times as long without image model" in out
 
 
 def test_the_stages_are_the_published_models():

@@ -205,4 +205,4 @@ def test_drivers_are_for_one_process(run, monkeypatch, tmp_path, module):
     monkeypatch.setenv("WORLD_SIZE", "2")
     argv = [tmp_path / "sweep.yaml"] if module == "sweep" else ["--config", tmp_path / "few_shot.yaml"]
     err = run(importlib.import_module(f"tools.{module}"), *argv, status=2).err
-    assert err == (f"error: tools/{module}.py runs many small trainings one after the other: start it without torchrun\n")
+    assert err == f"error: tools/{module}.py runs many small trainings one after the other: start it without torchrun\n"

@@ -70,7 +70,7 @@ def test_attention_is_that_of_the_class_token():
         seen = []
         attend = torch.nn.functional.scaled_dot_product_attention
 
-        def record(q, k, v):
+        def record(q, k, v, bias=None):
             seen.append((q @ k.transpose(-1, -2) / np.sqrt(8)).softmax(-1))
             return attend(q, k, v)
 

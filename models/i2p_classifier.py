@@ -1,0 +1,77 @@
+"""The fine-tuning models of I2P-MAE: its encoder, seeing everything, and a classification head."""
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from models.build import MODELS
+from models.classifier import build_head
+from models.hierarchy import HierarchicalEncoder, check_scales, group_scales
+from models.student import init_truncated_normal
+
+
+class HierarchicalClassifier(nn.Module):
+    """Coarsest tokens → norm → pooling → three-layer head; attention is local in every scale.
+
+    Keys: as in I2P_MAE; ``cls_dim``, the number of classes; ``smooth``, label smoothing. Subclasses differ in
+    pooling: what ``pool`` makes of the tokens, and ``pooled``, how many times as wide it is.
+    """
+
+    # a pretrained model lacks norm and head; what it has for reconstruction may be left over
+    optional_weights = ("norm.", "cls_head_finetune.")
+    unused_weights = ("mask_token", "h_encoder.encoder_norms.", "h_decoder.", "decoder_pos_embeds.", "token_prop.",
+                      "decoder_norm.", "rec_head_3d.", "rec_head_2d.", "clip_model.")
+    pooled = 1
+
+    def __init__(self, *, group_sizes, num_groups=(512, 256, 64), encoder_depths=(5, 5, 5),
+                 encoder_dims=(96, 192, 384), local_radius, drop_path_rate=0.1, num_heads=6, cls_dim, smooth=0.0):
+        super().__init__()
+        check_scales(num_groups, group_sizes, encoder_depths, encoder_dims, num_heads)
+        self.num_groups, self.group_sizes, self.smooth = list(num_groups), list(group_sizes), smooth
+        self.h_encoder = HierarchicalEncoder(encoder_depths, encoder_dims, num_heads, drop_path_rate, local_radius)
+        self.norm = nn.LayerNorm(encoder_dims[-1])
+        self.cls_head_finetune = build_head(self.pooled * encoder_dims[-1], cls_dim, "full")
+        self.apply(init_truncated_normal)
+
+    def forward(self, points, label=None):
+        """Classify clouds (B, N, 3).
+
+        Returns a dict with ``logits`` (B, classes) and, where ``label`` (B) is given, ``loss`` (cross-entropy, in
+        training mode against smoothed labels) and ``acc`` in percent.
+        """
+        logits = self.cls_head_finetune(self.forward_features(points)).float()
+        if label is None:
+            return {"logits": logits}
+        accuracy = (logits.argmax(-1) == label).float().mean() * 100
+        smooth = self.smooth if self.training else 0.0
+        return {"logits": logits, "loss": F.cross_entropy(logits, label, label_smoothing=smooth), "acc": accuracy}
+
+    def forward_features(self, points):
+        """Return the pooled features (B, C or 2C) of clouds (B, N, 3)."""
+        tokens = self.h_encoder(*group_scales(points, self.num_groups, self.group_sizes))[-1]
+        return self.pool(self.norm(tokens))
+
+
+@MODELS.register
+class I2P_MAE_ModelNet40(HierarchicalClassifier):
+    """Mean of the tokens plus their maximum; for ModelNet40."""
+
+    def __init__(self, *, group_sizes=(48, 24, 24), local_radius=(0.24, 0.48, 0.96), cls_dim=40, **encoder):
+        super().__init__(group_sizes=group_sizes, local_radius=local_radius, cls_dim=cls_dim, **encoder)
+
+    def pool(self, tokens):
+        """(B, G, C) → (B, C)."""
+        return tokens.mean(1) + tokens.max(1).values
+
+
+@MODELS.register
+class I2P_MAE_ScanObjectNN(HierarchicalClassifier):
+    """Mean of the tokens ‖ their maximum; for ScanObjectNN."""
+
+    pooled = 2
+
+    def __init__(self, *, group_sizes=(32, 16, 16), local_radius=(0.32, 0.64, 1.28), cls_dim=15, **encoder):
+        super().__init__(group_sizes=group_sizes, local_radius=local_radius, cls_dim=cls_dim, **encoder)
+
+    def pool(self, tokens):
+        """(B, G, C) → (B, 2C)."""
+        return torch.cat([tokens.mean(1), tokens.max(1).values], -1)

@@ -1,0 +1,91 @@
+"""Image models of I2P-MAE: features and class attention against timm's own."""
+import pytest
+import timm
+import torch
+
+from models.foundation.image import build_image_model, class_attention
+from utils import checkpoint
+from utils.errors import CheckpointError, ConfigError
+
+TINY = {"embed_dim": 24, "depth": 2, "num_heads": 3}
+
+
+@pytest.fixture(autouse=True)
+def _seed():
+    torch.manual_seed(0)
+
+
+def build(name="vit_tiny_patch16_224", feat_dim=24, pretrained=False, **kwargs):
+    return build_image_model(visual_encoder=name, feat_dim=feat_dim, pretrained=pretrained, kwargs={**TINY, **kwargs})
+
+
+@pytest.mark.parametrize(("name", "grid"), [
+    ("vit_tiny_patch16_224", 14), ("vit_small_patch14_dinov2", 16), ("deit_tiny_distilled_patch16_224", 14),
+    ("vit_small_patch14_reg4_dinov2", 16)])
+def test_features_are_the_normed_patch_tokens(name, grid):
+    image_model, images = build(name), torch.randn(2, 3, 224, 224)
+    features, attention = image_model(images)
+    tokens = image_model.model.forward_features(images)
+    expected = tokens[:, image_model.model.num_prefix_tokens:].transpose(1, 2).unflatten(2, (grid, grid))
+    torch.testing.assert_close(features, expected)
+    assert attention.shape == (2, grid, grid)
+
+
+def test_attention_is_that_of_the_class_token_in_the_last_block():
+    image_model, images, seen = build(), torch.randn(2, 3, 224, 224), []
+    last = image_model.model.blocks[-1].attn
+    last.fused_attn = False
+    last.attn_drop.register_forward_hook(lambda module, given, result: seen.append(result))  # B H N N
+    _, attention = image_model(images)
+    torch.testing.assert_close(attention, seen[0].mean(1)[:, 0, 1:].unflatten(1, (14, 14)))
+
+
+def test_attention_with_normed_queries_adds_up_to_one():
+    block = timm.create_model("vit_tiny_patch16_224", qk_norm=True, num_classes=0, **TINY).blocks[-1]
+    attention = class_attention(block, torch.randn(2, 5, 24))
+    torch.testing.assert_close(attention.sum(1), torch.ones(2))
+
+
+@pytest.mark.parametrize(("name", "width"), [("ViT-B/16", 512), ("ViT-B/32", 512), ("ViT-L/14", 768)])
+def test_features_of_clip_are_projected(name, width):
+    image_model, images = build(name, width), torch.randn(1, 3, 224, 224)
+    features, _ = image_model(images)
+    tokens = image_model.model.head(image_model.model.forward_features(images))[:, 1:]
+    torch.testing.assert_close(features.flatten(2), tokens.transpose(1, 2))
+    assert features.shape[1] == image_model.width == width
+
+
+def test_it_is_frozen():
+    image_model = build()
+    assert not image_model.training
+    assert not any(parameter.requires_grad for parameter in image_model.parameters())
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_from_a_file(tmp_path, suffix):
+    original = build("ViT-B/16", 512)
+    path = str(tmp_path / f"clip{suffix}")
+    checkpoint.save({"base_model": original.model.state_dict()}, path)
+    loaded, images = build("ViT-B/16", 512, path), torch.randn(1, 3, 224, 224)
+    for one, two in zip(original(images), loaded(images), strict=True):
+        assert torch.equal(one, two)
+    with pytest.raises(CheckpointError, match="does not hold the Transformer that model.clip_config.visual_encoder"):
+        build("ViT-B/16", 512, path, depth=3)
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    ({"feat_dim": 512}, "model.clip_config.feat_dim is 512, but the features of 'vit_tiny_patch16_224' are 24 wide"),
+    ({"name": "ViT-B/8"}, "model.clip_config.visual_encoder 'ViT-B/8' is not a model of timm"),
+    ({"class_token": False, "global_pool": "avg"}, "'vit_tiny_patch16_224' is not a vision Transformer with a class"),
+    ({"depht": 3}, "timm cannot build 'vit_tiny_patch16_224' with model.clip_config.kwargs"),
+])
+def test_what_cannot_be_used(arguments, message):
+    with pytest.raises(ConfigError, match=message):
+        build(**arguments)
+
+
+def test_weights_that_cannot_be_downloaded(monkeypatch):
+    monkeypatch.setattr("models.foundation.weights.hub_answers", lambda: False)
+    monkeypatch.setattr("models.foundation.weights._cached", lambda *arguments: False)
+    with pytest.raises(ConfigError, match="could not be downloaded .* Set model.clip_config.pretrained to a .safetens"):
+        build("ViT-B/16", 512, True)
