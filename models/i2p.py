@@ -84,6 +84,9 @@ class I2P_MAE(nn.Module):
         self.rec_head_2d = nn.Conv1d(width, len(VIEWS) * self.feat_dim * size, 1)
         self.apply(init_truncated_normal)
         nn.init.trunc_normal_(self.mask_token, std=0.02)
+        # the decoder uses no scale finer than the reconstructed one
+        self.unused_parameters = (*(f"h_encoder.encoder_norms.{scale}." for scale in range(self.target)),
+                                  *(() if loss_2d else ("rec_head_2d.",)))
         needed = loss_2d or mask_type == "guided"
         # in a tuple it is not registered: not saved, not trained and always in evaluation mode
         self.image_models = (build_image_model(**image_keys),) if needed else ()

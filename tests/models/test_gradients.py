@@ -14,6 +14,12 @@ SEGMENTER = {"NAME": "PointSegmenter", "embed_dim": 24, "encoder_dims": 24, "dep
              "taps": [1, 2, 3], "num_group": 8, "group_size": 8, "num_classes": 5}
 
 
+I2P = {"NAME": "I2P_MAE", "num_groups": [32, 16, 8], "group_sizes": [8, 4, 4], "encoder_depths": [1, 2, 1],
+       "encoder_dims": [12, 24, 48], "num_heads": 3, "decoder_dims": [48, 24], "clip_config": {
+           "visual_encoder": "vit_tiny_patch16_224", "feat_dim": 24, "pretrained": False,
+           "kwargs": {"embed_dim": 24, "depth": 2, "num_heads": 3}}}
+
+
 def point_bert(**losses):
     return {"NAME": "ACT_PointBERT", "K": 8, "dvae_config": DVAE, "transformer_config": {**STUDENT, **losses}}
 
@@ -35,6 +41,10 @@ MODELS = {
     "point-bert, moco alone": point_bert(moco_loss=True, dvae_loss=False, cutmix_loss=False),
     **{f"classifier, {kind}": {**FINETUNE, "transfer_type": kind}
        for kind in ("full", "linear", "mlp-3", "side", "bit-fit")},
+    "i2p": I2P,
+    "i2p, random masks": {**I2P, "mask_type": "rand"},
+    "i2p, no 2D loss": {**I2P, "loss_2d": False},
+    "i2p, one decoded scale": {**I2P, "decoder_dims": [48], "decoder_depths": [2]},
     "rooms": {**SEGMENTER, "num_categories": 0},
     "parts": {**SEGMENTER, "num_categories": 3},
 }
