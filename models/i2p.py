@@ -19,6 +19,7 @@ from models.point_embed import gather
 from models.projection import VIEWS, Projection, read_map
 from models.propagation import TokenPropagation
 from models.student import init_truncated_normal
+from utils.distributed import mean_all
 from utils.errors import ConfigError
 from utils.registry import check_keys
 
@@ -126,7 +127,7 @@ class I2P_MAE(nn.Module):
         out["loss"] = out["loss_3d"]
         if self.loss_2d:
             target = self.image_targets(maps, projection.pixels(finer), child, masked)
-            out["loss_2d"] = F.mse_loss(apply_head(self.rec_head_2d, decoded[~masked]).float(), target)
+            out["loss_2d"] = mean_square(apply_head(self.rec_head_2d, decoded[~masked]).float(), target)
             out["loss"] = out["loss"] + out["loss_2d"]
         return out | {"mask": mask}
 
@@ -201,4 +202,17 @@ def apply_head(conv, tokens):
 
 def chamfer_l2(prediction, target):
     """Return the mean squared distance of the points of patches (M, K, 3) to the nearest, both ways added; else 0."""
-    return sum(distance.sum() / max(distance.numel(), 1) for distance in chamfer(prediction, target)[:2])
+    return sum(distance.sum() / mean_count(distance) for distance in chamfer(prediction, target)[:2])
+
+
+def mean_square(prediction, target):
+    """Return the mean squared error of tokens (V, C)."""
+    return F.mse_loss(prediction, target, reduction="sum") / mean_count(target)
+
+
+def mean_count(values):
+    """Return how many ``values`` a process has on average, at least 1.
+
+    Processes see as many clouds, but not as many patches; divided by this, the mean over processes is that of all.
+    """
+    return mean_all(values.new_tensor(values.numel(), dtype=torch.float32)).clamp_min(1)

@@ -76,7 +76,7 @@ def whether_to_resume(args):
 
     Processes that torchrun has started again go on by themselves.
     """
-    wanted = "auto" if distributed.restarted() and not args.testing else args.resume
+    wanted = "auto" if distributed.restarts() and not args.testing else args.resume
     there = any((args.folder / name).is_file() for name in CHECKPOINTS)
     if wanted == "must" and not there:
         raise ConfigError(f"--resume: there is no {args.folder / CHECKPOINTS[0]}; check --exp_name, train without it, "

@@ -14,7 +14,7 @@ def run_command(main):
     """Call ``main``, show warnings and errors as single lines, and exit with a fitting status."""
     warnings.showwarning = _show_warning
     try:
-        main()
+        _run(main)
     except UserError as error:
         _end(f"error: {one_line(error)}", USER_ERROR)
     except StoppedBySignal as stop:
@@ -31,6 +31,14 @@ def run_command(main):
         if not _lost_another(error):
             raise
         _end("error: another process of this run has ended; what it says is the reason", LOST)
+
+
+def _run(main):
+    try:
+        main()
+    except StoppedBySignal:  # all processes are
+        _leave()
+        raise
     _leave()
 
 

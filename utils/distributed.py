@@ -18,9 +18,9 @@ def launched():
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
-def restarted():
-    """Whether torchrun has started this process again after another one failed (``--max_restarts``)."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+def restarts():
+    """Return how often torchrun has started the processes again after one of them failed (``--max_restarts``)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) if launched() else 0
 
 
 def local_rank():
@@ -32,7 +32,11 @@ def start(device):
     """Join the other processes, if there are any: through gloo for tensors on the CPU, NCCL for those on a GPU."""
     if not launched() or dist.is_initialized() or int(os.environ["WORLD_SIZE"]) == 1:
         return
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT)
+    store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    # after a restart the store may hold addresses of the processes before, which would be waited for
+    store = dist.PrefixStore(f"start-{restarts()}", store)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, store=store,
+                            rank=number, world_size=count)
 
 
 def check_alone(command):
@@ -42,8 +46,9 @@ def check_alone(command):
 
 
 def stop():
-    """Leave the other processes."""
+    """Leave the other processes, all at the same time: one that they still talk to may abort if it leaves alone."""
     if dist.is_available() and dist.is_initialized():
+        dist.barrier()
         dist.destroy_process_group()
 
 

@@ -19,8 +19,13 @@ POINTBERT = {**CONFIGS["pretrain"], "model": {
                     "decoder_dims": 24},
     "transformer_config": {"embed_dim": 24, "depth": 2, "num_heads": 2, "cls_dim": 8, "moco_loss": True,
                            "cutmix_loss": False}}}  # cut-mix pairs the clouds of one process
+I2P = {**CONFIGS["pretrain"], "model": {
+    "NAME": "I2P_MAE", "num_groups": [32, 16, 8], "group_sizes": [8, 4, 4], "encoder_depths": [1, 1, 1],
+    "encoder_dims": [12, 24, 48], "num_heads": 3, "decoder_dims": [48, 24], "clip_config": {
+        "visual_encoder": "vit_tiny_patch16_224", "feat_dim": 24, "pretrained": False,
+        "kwargs": {"embed_dim": 24, "depth": 2, "num_heads": 2}}}}
 RUNS = {
-    "autoencoder": ("main_autoencoder", []), "pretrain": ("main", []), "pointbert": ("main", []),
+    "autoencoder": ("main_autoencoder", []), "pretrain": ("main", []), "pointbert": ("main", []), "i2p": ("main", []),
     "finetune": ("main", ["--scratch_model", "--vote"]), "rooms": ("semantic_segmentation.main", []),
     "parts": ("part_segmentation.main", []),
 }
@@ -37,7 +42,7 @@ def commands(folder):
     """Return the list of all trainings, and of all tests of what one process has trained."""
     write_rooms(folder / "rooms", range(1, 7))
     write_parts(folder / "parts", objects=10)
-    for name, config in {**CONFIGS, "pointbert": POINTBERT}.items():
+    for name, config in {**CONFIGS, "pointbert": POINTBERT, "i2p": I2P}.items():
         config = {**config, "optimizer": OPTIMIZER, "total_bs": 16, "vote": {"times": 2, "rounds": 2}, "npoints": 48}
         if name != "finetune":
             config = {key: value for key, value in config.items() if key not in ("vote", "npoints")}

@@ -43,6 +43,8 @@ class NoiseOfTheWholeBatch(TorchDispatchMode):
             if self.by_cloud(args[at]):
                 args = [*args[:at], self.whole(args[at]), *args[at + 1:]]
                 return self.own(function(*args, **kwargs)).contiguous()
+        if name == "aten::multinomial":
+            return self.own(function(distributed.gather_batch(args[0]), *args[1:], **kwargs)).contiguous()
         return function(*args, **kwargs)
 
     def by_cloud(self, shape):
