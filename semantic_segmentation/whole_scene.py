@@ -4,6 +4,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.s3dis import BLOCK
+from utils.distributed import is_main
 
 STRIDE, PADDING = 0.5, 0.001  # metres
 
@@ -49,7 +50,8 @@ def label_room(model, room, num_classes, npoints, votes, batch_size, device, see
     for vote in range(votes):
         centres, chosen = samples(room, npoints, np.random.default_rng((seed, vote)))
         starts = range(0, len(chosen), batch_size)
-        for start in tqdm(starts, f"{room.name}, vote {vote + 1}/{votes}", unit="batch", leave=False, disable=None):
+        for start in tqdm(starts, f"{room.name}, vote {vote + 1}/{votes}", unit="batch", leave=False,
+                          disable=None if is_main() else True):
             index = chosen[start:start + batch_size]
             points = np.array(room.xyz[index])  # B N 3
             points[..., :2] -= centres[start:start + batch_size, None]

@@ -3,6 +3,7 @@ import contextlib
 import ctypes
 import dataclasses
 import logging
+import os
 import pathlib
 import random
 
@@ -61,7 +62,8 @@ def open_experiment(args):
         keep_freed_memory()
     distributed.start(device)
     seed_everything(args.seed, args.deterministic)
-    args.resume = distributed.from_main(lambda: whether_to_resume(args))
+    again = distributed.highest(distributed.restarts()) > 0  # machines count for themselves
+    args.resume = distributed.from_main(lambda: whether_to_resume(args, again))
     if not distributed.is_main():
         return Experiment(args, config, device, args.folder, silent_log(), NoRecords())
     try:
@@ -71,12 +73,12 @@ def open_experiment(args):
     return Experiment(args, config, device, args.folder, log, records)
 
 
-def whether_to_resume(args):
+def whether_to_resume(args, again):
     """Whether there is a run to go on with, as ``--resume`` says; ConfigError where there should be one and is not.
 
-    Processes that torchrun has started again go on by themselves.
+    Processes that torchrun has started ``again`` go on by themselves.
     """
-    wanted = "auto" if distributed.restarts() and not args.testing else args.resume
+    wanted = "auto" if again and not args.testing else args.resume
     there = any((args.folder / name).is_file() for name in CHECKPOINTS)
     if wanted == "must" and not there:
         raise ConfigError(f"--resume: there is no {args.folder / CHECKPOINTS[0]}; check --exp_name, train without it, "
@@ -98,6 +100,8 @@ def choose_device(name):
     """Return the device called ``name``; ``auto`` is a GPU, of several processes one each, or else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name.startswith("cuda:") and distributed.launched() and int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1:
+        raise ConfigError(f"--device {name} names one GPU for several processes: give --device cuda, one each")
     if name == "cuda" and distributed.launched():
         name = f"cuda:{distributed.local_rank()}"
     try:

@@ -5,7 +5,7 @@ import math
 import tensorboardX
 
 from utils.errors import ConfigError
-from utils.files import replacing
+from utils.files import replacing, saying_what
 
 
 class Records:
@@ -23,7 +23,7 @@ class Records:
     def rewind(self, lines):
         """Drop what stands behind the first ``lines`` lines (None: nothing), and write on from there."""
         kept = self.path.read_bytes().splitlines(keepends=True)[:lines] if self.path.is_file() else []
-        with replacing(self.path) as file:
+        with saying_what(self.path), replacing(self.path) as file:
             file.writelines(kept)
         self.lines = len(kept)
 
@@ -31,7 +31,7 @@ class Records:
         """Write down ``values`` (a dict of numbers) of ``split``; epoch −1 is the evaluation before training."""
         line = {"split": split, "epoch": epoch, "iteration": iteration,
                 "values": {name: value if math.isfinite(value) else None for name, value in values.items()}}
-        with open(self.path, "a") as file:
+        with saying_what(self.path), open(self.path, "a") as file:
             file.write(json.dumps(line) + "\n")
         self.lines += 1
         named = {f"{split}/{name}": value for name, value in values.items()}

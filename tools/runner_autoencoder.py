@@ -41,7 +41,8 @@ class Autoencoding:
                 raise ConfigError(f"{experiment.args.config}: key '{key}' is missing; stage I needs it")
         if config.get("code_spread") and not (path or experiment.args.resume):
             self.spread_codes(config.code_spread)
-        self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
+        if not experiment.args.testing:
+            self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
         self.val_loader = build_loader(experiment, self.datasets["val"], config.total_bs)
 
     def spread_codes(self, scale):
@@ -121,7 +122,10 @@ def run(args):
         if distributed.is_main():
             task.draw()
     elif args.val:
-        trainer.Trainer(experiment, task).evaluate(0, "Validation")
+        task.model.eval()
+        with torch.inference_mode(), experiment.autocast():
+            metrics = task.evaluate(0, {})
+        experiment.log.info("Validation  %s", "  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
     else:
         trainer.fit(experiment, task)
     experiment.close()

@@ -127,9 +127,9 @@ def run(args):
 
 def report(log, progress):
     """Log the last, the best and the best voted accuracy."""
-    log.info("Last        OA %.2f  mAcc %.2f", progress.metrics["OA"], progress.metrics["mAcc"])
-    best = progress.best["OA"]
-    log.info("Best        OA %.2f  mAcc %.2f", best["OA"], best["mAcc"])
+    for title, metrics in (("Last", progress.metrics), ("Best", progress.best.get("OA", {}))):
+        if "OA" in metrics:  # there may be none in a run that was stopped and is not trained on
+            log.info("%-10s  OA %.2f  mAcc %.2f", title, metrics["OA"], metrics["mAcc"])
     if "OA-vote" in progress.best:
         voted = progress.best["OA-vote"]
         log.info("Best voted  OA %.2f  mAcc %.2f", voted["OA-vote"], voted["mAcc-vote"])

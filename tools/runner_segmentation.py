@@ -156,7 +156,7 @@ def train(args, task_class):
     summarize(experiment, task.model, task.datasets)
     progress = trainer.fit(experiment, task)
     name = next(iter(task.metrics))
-    for title, metrics in (("Last", progress.metrics), ("Best", progress.best[name])):
+    for title, metrics in (("Last", progress.metrics), ("Best", progress.best.get(name, {}))):
         experiment.log.info("%s  %s", title, "  ".join(f"{key} {value:.2f}" for key, value in metrics.items()))
     experiment.close()
     return progress

@@ -2,9 +2,10 @@
 import torch
 
 from utils import distributed
-from utils.files import replacing
+from utils.files import replacing, saying_what
 
 SKIPPED, WARMUP, STEPS = 2, 2, 10  # the first steps allocate and compile
+LAST_STEP = SKIPPED + WARMUP + STEPS
 
 
 class StepProfile:
@@ -15,7 +16,8 @@ class StepProfile:
     """
 
     def __init__(self, experiment):
-        self.experiment, self.profiler = experiment, None
+        self.experiment, self.profiler, self.written = experiment, None, False
+        self.steps = 0
         if experiment.args.profile and distributed.is_main():
             kinds = [torch.profiler.ProfilerActivity.CPU]
             kinds += [torch.profiler.ProfilerActivity.CUDA] * (experiment.device.type == "cuda")
@@ -31,18 +33,23 @@ class StepProfile:
     def __exit__(self, *error):
         if self.profiler:
             self.profiler.stop()
+            if not self.written:
+                self.experiment.log.warning("--profile: the run was too short for one")
 
     def step(self):
         """Say that a training step is done."""
         if self.profiler:
+            self.steps += 1
             self.profiler.step()
 
     def write(self, profiler):
         """Write what was recorded."""
         folder = self.experiment.folder
         by = f"self_{self.experiment.device.type}_time_total"
-        with replacing(folder / "profile.txt") as file:
+        self.written = True
+        with saying_what(folder / "profile.txt"), replacing(folder / "profile.txt") as file:
             file.write(profiler.key_averages().table(sort_by=by, row_limit=30).encode())
         profiler.export_chrome_trace(str(folder / "profile.json"))
-        self.experiment.log.info("Profile of %d steps: %s, and %s for https://ui.perfetto.dev", STEPS,
-                                 folder / "profile.txt", folder / "profile.json")
+        self.experiment.log.info("Profile of %s steps: %s, and %s for https://ui.perfetto.dev",
+                                 "the last" if self.steps < LAST_STEP else STEPS, folder / "profile.txt",
+                                 folder / "profile.json")

@@ -9,6 +9,7 @@ values that its checkpoints are to carry for those who use them.
 import contextlib
 import dataclasses
 import math
+import os
 import time
 
 import torch
@@ -20,8 +21,8 @@ from tools.ema import Ema
 from tools.experiment import CHECKPOINTS, seed_step
 from tools.step_profile import StepProfile
 from utils import checkpoint, distributed, signals
-from utils.errors import CheckpointError, NonFiniteLossError, UserError
-from utils.files import keep_as
+from utils.errors import CheckpointError, NonFiniteLossError
+from utils.files import saying_what
 from utils.metrics import better
 
 LAST, BEFORE = CHECKPOINTS
@@ -67,7 +68,7 @@ class Trainer:
         last, progress = self.experiment.config.max_epoch, self.progress
         with self.request, StepProfile(self.experiment) as profile:
             if progress.iteration == 0:
-                self.experiment.records.rewind(0)
+                self.begin()
                 self.evaluate(-1, "Before training")
             while progress.epoch <= last:
                 epoch = progress.epoch
@@ -77,10 +78,19 @@ class Trainer:
                 files = []
                 if epoch == last or (epoch and epoch % self.experiment.args.val_freq == 0):
                     files = self.evaluate(epoch, f"Epoch {epoch}/{last}")
-                for name in (LAST, *files):
+                for name in (*files, LAST):  # the last one knows that the best is written
                     self.save(name)
                 self.obey(distributed.highest(self.request.number))
         return progress
+
+    def begin(self):
+        """Put away what an older run has left in the folder, so that this one is never taken for it."""
+        if distributed.is_main():
+            folder = self.experiment.folder
+            with contextlib.suppress(FileNotFoundError):
+                os.replace(folder / LAST, folder / "ckpt-last-old.pth")
+            (folder / BEFORE).unlink(missing_ok=True)
+        self.experiment.records.rewind(0)
 
     def train_epoch(self, epoch, last, profile):
         """Go through the training data once, or through what is left of it in a run that was interrupted."""
@@ -163,8 +173,8 @@ class Trainer:
         if epoch < 0:
             return []
         progress.metrics = metrics
-        improved = [name for name in self.task.metrics if name in metrics and (
-            name not in progress.best or better(name, metrics[name], progress.best[name][name]))]
+        improved = distributed.from_main(lambda: [name for name in self.task.metrics if name in metrics and (
+            name not in progress.best or better(name, metrics[name], progress.best[name][name]))])
         progress.best.update(dict.fromkeys(improved, metrics))
         return [self.task.metrics[name] for name in improved]
 
@@ -173,8 +183,9 @@ class Trainer:
         progress, mine = self.progress, not math.isfinite(loss)
         path = self.experiment.folder / f"nonfinite-step{f'-{distributed.rank()}' if distributed.rank() else ''}.pth"
         if mine:
-            checkpoint.save({"batch": [part.cpu() for part in batch], "base_model": self.model.state_dict(),
-                             "epoch": progress.epoch, "iteration": progress.iteration, "loss": loss}, path)
+            with saying_what(path):
+                checkpoint.save({"batch": [part.cpu() for part in batch], "base_model": self.model.state_dict(),
+                                 "epoch": progress.epoch, "iteration": progress.iteration, "loss": loss}, path)
         where = f"its batch and weights are in {path}" if mine else "in another process, which has saved its batch"
         raise NonFiniteLossError(f"the loss is {loss if mine else 'not finite'} in epoch {progress.epoch}, step "
                                  f"{progress.iteration}; {where}. Lower optimizer.kwargs.lr or look at that data")
@@ -206,13 +217,8 @@ class Trainer:
             self.saved_at = progress.iteration
         if not distributed.is_main():
             return
-        try:
-            if name == LAST and self.has_last:
-                keep_as(path, BEFORE)
-            checkpoint.save(state, path)
-        except OSError as error:
-            raise UserError(f"{path} cannot be written ({error.strerror or error}); the checkpoint before it is whole: "
-                            f"make room and go on with --resume") from error
+        with saying_what(path):
+            checkpoint.save(state, path, keep=BEFORE if name == LAST and self.has_last else None)
         self.has_last = self.has_last or name == LAST
 
     def resume(self):
@@ -220,13 +226,16 @@ class Trainer:
         name = distributed.from_main(self.readable)
         path = self.experiment.folder / name
         state = checkpoint.read(path)
-        if not isinstance(state, dict) or "base_model" not in state or "optimizer" not in state:
+        if not isinstance(state, dict) or not {"base_model", "optimizer", "epoch"} <= state.keys():
             raise CheckpointError(f"checkpoint {path} holds no training to resume; give it as --start_ckpts")
         weights = checkpoint.weights_in(state, path)
-        if self.ema and "trained_model" in state:
-            self.ema.load(weights, state["ema_updates"])
-        weights = state.get("trained_model", weights)
-        checkpoint.load_model(self.model, weights, path, complete=True)
+        checkpoint.load_model(self.model, state.get("trained_model", weights), path, complete=True)
+        if self.ema:
+            self.ema = Ema(self.model, self.ema.decay)
+            if "trained_model" in state:
+                self.ema.load(weights, state["ema_updates"])
+        elif "trained_model" in state:
+            self.experiment.log.warning("The run had --ema and goes on without: its averages are given up")
         try:
             self.optimizer.load_state_dict(state["optimizer"])
         except (ValueError, KeyError) as error:
@@ -234,13 +243,13 @@ class Trainer:
                                   f"config that it was started with") from error
         if state["epoch"] >= 0:
             self.scheduler.step(state["epoch"])
-        metric, best = next(iter(self.task.metrics)), state["best_metrics"]
+        metric, best = next(iter(self.task.metrics)), state.get("best_metrics", {})
         best = {metric: best} if metric in best else {}  # a published file names its metrics otherwise
         epoch = state["epoch"] + 1
         self.progress = Progress(epoch, state.get("step", 0), state.get("iteration", epoch * len(self.task.loader)),
-                                 state["metrics"], state.get("best", best))
+                                 state.get("metrics", {}), state.get("best", best))
         self.saved_at, self.has_last = self.progress.iteration, name == LAST
-        if "scaler" in state:
+        if state.get("scaler"):
             self.scaler.load_state_dict(state["scaler"])
         self.means = Means.of(state.get("means", []))
         self.experiment.records.rewind(state.get("records"))

@@ -16,13 +16,14 @@ NUMPY_SCALARS = [(MAKERS[name], name) for name in ("numpy.dtype", "numpy.core.mu
                                                    "numpy._core.multiarray.scalar")]
 
 
-def save(checkpoint, path):
+def save(checkpoint, path, keep=None):
     """Write ``checkpoint`` to ``path`` by way of a temporary file, so that no half-written file bears the name.
 
-    To a ``.safetensors`` file goes its ``base_model`` alone, and its ``notes`` as JSON in the file's metadata.
+    The file that was there is then called ``keep``. To a ``.safetensors`` file goes its ``base_model`` alone, and its
+    ``notes`` as JSON in the file's metadata.
     """
     path = pathlib.Path(path)
-    with replacing(path, durable=True) as file:
+    with replacing(path, durable=True, keep=keep) as file:
         if path.suffix == ".safetensors":
             file.write(_as_safetensors(checkpoint))
         else:

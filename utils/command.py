@@ -22,15 +22,16 @@ def run_command(main):
     except KeyboardInterrupt:
         _end("stopped", 130)
     except RuntimeError as error:
-        if "DataLoader worker" in str(error):
+        if "DataLoader worker (pid" in str(error):
             if hasattr(signal, "SIGCHLD"):
                 signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report the others' end too
-            reason = next(line for line in str(error).splitlines() if "DataLoader worker" in line).strip(" .")
+            reason = next(line for line in str(error).splitlines() if "DataLoader worker (pid" in line).strip(" .")
             _end(f"error: a process that loads data has died ({reason}), most often for want of memory or of room in "
                  f"/dev/shm: go on with --resume and a lower --num_workers", USER_ERROR)
         if not _lost_another(error):
             raise
-        _end("error: another process of this run has ended; what it says is the reason", LOST)
+        _end(f"error: another process of this run has ended; what it says is the reason. Here: {one_line(error)[:100]}",
+             LOST)
 
 
 def _run(main):
@@ -43,13 +44,9 @@ def _run(main):
 
 
 def _end(text, status):
-    """Say ``text`` and exit. Before the processes know each other all fail alike, and one a machine says so."""
-    distributed = sys.modules.get("utils.distributed")  # loads torch, which quick commands do without
-    number, count = (distributed.rank(), distributed.world_size()) if distributed else (0, 1)
-    if count > 1:
-        print(f"[process {number} of {count}] {text}", file=sys.stderr, flush=True)
-    elif os.environ.get("LOCAL_RANK", "0") == "0":
-        print(text, file=sys.stderr, flush=True)
+    """Say ``text``, in front of it which process of several does, and exit."""
+    number = os.environ.get("RANK", "0")
+    print(text if number == "0" else f"[process {number}] {text}", file=sys.stderr, flush=True)
     sys.exit(status)
 
 

@@ -9,7 +9,8 @@ import torch.distributed as dist
 from utils.errors import ConfigError
 
 # what the libraries say when another process is gone
-LOST = ("Connection closed by peer", "Connection reset by peer", "gloo", "NCCL", "Broken pipe")
+LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting",
+        "remote process exited")
 TIMEOUT = datetime.timedelta(hours=1)  # for one process to wait for another; a dead one is noticed at once
 
 
@@ -33,8 +34,9 @@ def start(device):
     if not launched() or dist.is_initialized() or int(os.environ["WORLD_SIZE"]) == 1:
         return
     store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
-    # after a restart the store may hold addresses of the processes before, which would be waited for
-    store = dist.PrefixStore(f"start-{restarts()}", store)
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+        # after a restart on one machine the store holds addresses of the processes before, which would be waited for
+        store = dist.PrefixStore(f"start-{restarts()}", store)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, store=store,
                             rank=number, world_size=count)
 
@@ -80,11 +82,14 @@ def gather_batch(tensor):
 
     All must be of the same shape. Gradients do not pass.
     """
-    if world_size() == 1:
-        return tensor
+    return tensor if world_size() == 1 else torch.cat(_gather(tensor.detach().contiguous()))
+
+
+@torch.compiler.disable
+def _gather(tensor):
     parts = [torch.empty_like(tensor) for _ in range(world_size())]
-    dist.all_gather(parts, tensor.detach().contiguous())
-    return torch.cat(parts)
+    dist.all_gather(parts, tensor)
+    return parts
 
 
 def gather_list(items):
@@ -98,11 +103,13 @@ def gather_list(items):
 
 def sum_all(tensor):
     """Return the sum of ``tensor`` over all processes. Gradients do not pass."""
-    if world_size() == 1:
-        return tensor.detach()
-    total = tensor.detach().clone()
-    dist.all_reduce(total)
-    return total
+    return tensor.detach() if world_size() == 1 else _sum(tensor.detach().clone())
+
+
+@torch.compiler.disable
+def _sum(tensor):
+    dist.all_reduce(tensor)
+    return tensor
 
 
 def mean_all(tensor):
@@ -133,7 +140,7 @@ def highest(number):
 
 
 def from_main(make):
-    """Return what ``make()`` returns in the main process; the others wait for it."""
+    """Return what ``make()`` returns in the main process; the others wait for it, and end where it raises."""
     if world_size() == 1:
         return make()
     value = [make() if is_main() else None]
@@ -192,4 +199,4 @@ def lost_another(error):
     """Whether ``error`` (a RuntimeError) says that another process is gone."""
     if world_size() == 1:
         return False
-    return isinstance(error, dist.DistError) or any(sign in str(error) for sign in LOST)
+    return any(sign in str(error) for sign in LOST)

@@ -13,7 +13,8 @@ def autoencoder_arguments(argv=None):
     parser.add_argument("--val", action="store_true", help="evaluate --ckpts and stop")
     parser.add_argument("--test", action="store_true", help="draw reconstructions by --ckpts and stop")
     args = parser.parse_args(argv)
-    _refuse_together(args, "val", "test")
+    for one, other in (("val", "test"), ("val", "resume"), ("test", "resume")):
+        _refuse_together(args, one, other)
     if (args.val or args.test) and not args.ckpts:
         raise ConfigError(f"--{'val' if args.val else 'test'} needs --ckpts, the checkpoint to use")
     if args.ckpts and not (args.val or args.test):
@@ -158,7 +159,8 @@ def _refuse_together(args, one, other):
 
 def default_workers():
     """Return how many processes load data for each training process: its part of half the cores, at most 8."""
-    return min(8, (os.cpu_count() or 1) // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return min(8, cores // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def share(text):

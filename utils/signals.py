@@ -12,7 +12,10 @@ def known():
 
 
 class StopRequest:
-    """Takes note of the first signal while it is in force (``with``); a second one of a kind acts as it always does."""
+    """Takes note of the first signal while it is in force (``with``); a second Ctrl-C acts as it always does.
+
+    Other signals stay noted: a process may get one twice, from torchrun and from who has sent it to all.
+    """
 
     def __init__(self):
         self.number, self.before = 0, {}
@@ -28,7 +31,8 @@ class StopRequest:
 
     def note(self, number, frame):
         self.number = number
-        signal.signal(number, self.before[number])
+        if number == signal.SIGINT:
+            signal.signal(number, self.before[number])
 
 
 def ignore():

@@ -11,7 +11,7 @@
 #SBATCH --open-mode=append
 
 first=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
-srun torchrun --nnodes="$SLURM_NNODES" --nproc_per_node=8 --max_restarts=3 --rdzv_id="$SLURM_JOB_ID" \
+srun --cpus-per-task="$SLURM_CPUS_PER_TASK" torchrun --nnodes="$SLURM_NNODES" --nproc_per_node=8 --max_restarts=3 --rdzv_id="$SLURM_JOB_ID" \
     --rdzv_backend=c10d --rdzv_endpoint="$first:29500" \
     main.py --config cfgs/pretrain/pretrain_act_distill.yaml --exp_name act --resume auto --save_every 500 &
 run=$!

@@ -136,6 +136,62 @@ def test_a_damaged_checkpoint_is_said_loudly_and_the_one_before_it_taken(forks, 
     assert re.search("error: checkpoint .*ckpt-last-before.pth is damaged", said)
 
 
+def die_before_last():
+    """Be killed where the last checkpoint is about to be written for the second time."""
+    from tools.trainer import Trainer
+
+    save, seen = Trainer.save, []
+
+    def dying(self, name):
+        seen.append(name)
+        if seen.count("ckpt-last.pth") == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
+        save(self, name)
+
+    Trainer.save = dying
+
+
+def test_the_best_checkpoint_is_there_before_the_last_one_knows_of_it(forks, arguments, tmp_path):
+    out, text = tmp_path / "out.txt", arguments("finetune", "best", "--val_freq", 1)
+    forks.run(*text, out=out, status=-signal.SIGKILL, patch="test_interrupted:die_before_last")
+    forks.run(*text, "--resume", out=out)
+    forks.run(*arguments("finetune", "whole", "--val_freq", 1), out=out)
+    assert_same(folder_of(tmp_path, "finetune", "whole"), folder_of(tmp_path, "finetune", "best"))
+
+
+def test_a_new_run_is_not_taken_for_an_older_one_in_its_folder(forks, arguments, tmp_path):
+    out, text = tmp_path / "out.txt", arguments("finetune", "twice")
+    forks.run(*text, "--seed", 3, out=out)
+    parts = folder_of(tmp_path, "finetune", "twice")
+    old = (parts / "ckpt-last.pth").read_bytes()
+    pid = forks.start(*text, out=out, patch="test_interrupted:slow_steps")
+    wait_for(lambda: "Before training" in out.read_text() and not (parts / "ckpt-last.pth").exists())
+    os.kill(pid, signal.SIGKILL)
+    assert forks.wait(pid) == -signal.SIGKILL
+    assert (parts / "ckpt-last-old.pth").read_bytes() == old
+    assert "there is no" in forks.run(*text, "--resume", out=out, status=2)
+    assert "Resuming" not in forks.run(*text, "--resume", "auto", out=out)
+
+
+def slow_steps():
+    """Let every step take half a second."""
+    from tools.trainer import Trainer
+
+    step = Trainer.step
+    Trainer.step = lambda *given: time.sleep(0.5) or step(*given)
+
+
+def test_a_signal_that_comes_twice_is_one(forks, arguments, tmp_path):
+    out = tmp_path / "out.txt"
+    pid = forks.start(*arguments("finetune", "told"), out=out, patch="test_interrupted:slow_steps")
+    wait_for(lambda: out.is_file() and "Before training" in out.read_text())
+    os.kill(pid, signal.SIGTERM)
+    time.sleep(0.1)
+    os.kill(pid, signal.SIGTERM)
+    assert forks.wait(pid) == 128 + signal.SIGTERM
+    assert "stopped by SIGTERM" in out.read_text()
+
+
 def limit_files():
     """Let no file of this process grow beyond 100 KiB, which is what a full disk looks like."""
     resource.setrlimit(resource.RLIMIT_FSIZE, (100 * 1024, 100 * 1024))
@@ -147,13 +203,47 @@ def test_a_full_disk(forks, arguments, tmp_path):
     parts = folder_of(tmp_path, "finetune", "full")
     before = (parts / "ckpt-last.pth").read_bytes()
     said = forks.run(*text, "--resume", out=out, status=2, patch="test_interrupted:limit_files")
-    assert re.search(r"error: .*ckpt-last.pth cannot be written \(.+\); the checkpoint before it is whole: make room "
-                     r"and go on with --resume\n$", said)
+    assert re.search(r"error: .*ckpt-last.pth cannot be written \(.+\); checkpoints written before are whole: make "
+                     r"room and go on with --resume\n$", said)
     assert "Traceback" not in said
     assert (parts / "ckpt-last.pth").read_bytes() == before
     forks.run(*text, "--resume", out=out)
     forks.run(*arguments("finetune", "whole"), out=out)
     assert_same(folder_of(tmp_path, "finetune", "whole"), parts)
+
+
+def test_records_on_a_full_disk(forks, arguments, tmp_path):
+    folder = folder_of(tmp_path, "finetune", "full")
+    folder.mkdir(parents=True)
+    (folder / "metrics.jsonl").symlink_to("/dev/full")
+    said = forks.run(*arguments("finetune", "full", "--resume", "auto"), out=tmp_path / "out.txt", status=2,
+                     patch="test_interrupted:keep_records")
+    assert re.search(r"error: .*metrics.jsonl cannot be written \(No space left on device\)", said)
+    assert "Traceback" not in said
+
+
+def keep_records():
+    """Let the records stay the file that they are."""
+    from tools.records import Records
+
+    Records.rewind = lambda self, lines: None
+
+
+def test_an_error_in_a_worker_keeps_its_name(forks, arguments, tmp_path):
+    said = forks.run(*arguments("finetune", "broken"), out=tmp_path / "out.txt", status=1,
+                     patch="test_interrupted:break_data")
+    assert "RuntimeError: a mistake in the code" in said
+    assert "most often for want of memory" not in said
+
+
+def break_data():
+    """Let every sample of the built-in shapes fail."""
+    from datasets import Shapes
+
+    def fail(self, index):
+        raise RuntimeError("a mistake in the code")
+
+    Shapes.__getitem__ = fail
 
 
 def folder_of_clouds(folder):

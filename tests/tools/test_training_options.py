@@ -57,6 +57,37 @@ def test_a_run_with_averages_is_evaluated_and_used_by_them(command):
     assert f"Test  {last}" in tested
 
 
+def test_averages_of_a_resumed_run(command):
+    flags = ("finetune", "--scratch_model", "--set", "optimizer.kwargs.lr=0.05")
+    command(*flags, "max_epoch=0")
+    path = command.experiment("finetune") / "ckpt-last.pth"
+    loaded = checkpoint.read(path)["base_model"]["norm.weight"]
+    command(*flags, "max_epoch=1", "--resume", "--ema", "0.999999")
+    state = checkpoint.read(path)
+    averaged, trained = (state[name]["norm.weight"] for name in ("base_model", "trained_model"))
+    assert (averaged - loaded).norm() < (trained - loaded).norm()  # they began at what was loaded
+    out = command(*flags, "max_epoch=2", "--resume").out
+    assert "The run had --ema and goes on without: its averages are given up" in out
+
+
+def test_nothing_left_to_train_is_no_error(command):
+    command("finetune", "--scratch_model", "--val_freq", 50, "--set", "max_epoch=3")
+    path = command.experiment("finetune") / "ckpt-last.pth"
+    state = checkpoint.read(path)
+    checkpoint.save({key: state[key] for key in ("base_model", "optimizer", "epoch")}, path)
+    assert "Resuming after epoch 3" in command("finetune", "--scratch_model", "--resume").out
+    checkpoint.save({key: state[key] for key in ("base_model", "optimizer")}, path)
+    err = command("finetune", "--scratch_model", "--resume", status=2).err
+    assert err.endswith("ckpt-last.pth holds no training to resume; give it as --start_ckpts\n")
+
+
+def test_one_gpu_cannot_be_named_for_several_processes(command, monkeypatch):
+    for name, value in (("RANK", "0"), ("WORLD_SIZE", "2"), ("LOCAL_WORLD_SIZE", "2")):
+        monkeypatch.setenv(name, value)
+    err = command("finetune", "--scratch_model", "--device", "cuda:1", status=2).err
+    assert err == "error: --device cuda:1 names one GPU for several processes: give --device cuda, one each\n"
+
+
 def test_rates_decay_from_the_head_down():
     model = build_model_from_cfg(CLASSIFIER)
     config = EasyDict({"type": "AdamW", "layer_decay": 0.5, "kwargs": {"lr": 0.1, "weight_decay": 0.05}})
@@ -191,7 +222,7 @@ def test_resume_auto_starts_what_is_not_there(command):
 
 
 def test_loading_processes_are_shared_among_training_processes(monkeypatch):
-    monkeypatch.setattr("os.cpu_count", lambda: 64)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(64))
     workers = []
     for count in ("1", "8", "16"):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", count)
