@@ -107,8 +107,8 @@ def test_bf16_computes_alike(command):
 def test_bf16_learns_alike(command, stage):
     """The losses of float32 and bf16 are within 2 % after fifty steps.
 
-    Steps differ by chance, so the mean is over 36 of them. In stage I two runs of one precision differ by 2 % too: there
-    it is over four seeds, at a temperature that evens out the noise of the samples.
+    Steps differ by chance, so the mean is over 36 of them. In stage I two runs of one precision differ by 2 % as well:
+    there it is over four seeds, at a temperature that evens out the noise of the samples.
     """
     seeds, more = (range(4), ("temp.start=8", "temp.target=8")) if stage == "autoencoder" else ((0,), ())
     losses = {"off": 0, "bf16": 0}
