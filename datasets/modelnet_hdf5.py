@@ -2,19 +2,18 @@
 import pathlib
 
 import numpy as np
-import torch
 
-from datasets.base import PointCloudDataset, read_lines
+from datasets.base import read_lines
 from datasets.build import DATASETS
 from datasets.class_names import MODELNET40
-from datasets.scanobjectnn import read_h5
-from utils.errors import ConfigError, DataError
+from datasets.h5_files import H5Clouds
+from utils.errors import DataError
 
 ADVICE = "see 'modelnet40_ply_hdf5_2048' in DATASET.md for the folder and where to get it"
 
 
 @DATASETS.register
-class ModelNetHDF5(PointCloudDataset):
+class ModelNetHDF5(H5Clouds):
     """All clouds of ``ply_data_train*.h5`` or ``ply_data_test*.h5``, the files in the order of their names.
 
     Keys: ``DATA_PATH``, the folder; ``npoints`` keeps the first points of each cloud of 2,048, which are in random
@@ -33,23 +32,7 @@ class ModelNetHDF5(PointCloudDataset):
         paths = sorted(folder.glob(f"ply_data_{self.subset}*.h5"))
         if not paths:
             raise DataError(f"{folder} holds no file ply_data_{self.subset}*.h5: {ADVICE}")
-        parts = [self.read(path) for path in paths]
+        parts = [self.read(path, ADVICE) for path in paths]
         self.clouds, self.labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         self.ids = [f"{path.stem}-{index}" for path, (_, labels) in zip(paths, parts, strict=True)
                     for index in range(len(labels))]
-
-    def read(self, path):
-        """Return the clouds (N, npoints, 3) float32 and labels (N,) of a file, checked."""
-        clouds, labels = read_h5(path, ADVICE)
-        if clouds.shape[1] < self.npoints:
-            raise ConfigError(f"npoints is {self.npoints}, but the clouds of {path} have {clouds.shape[1]} points")
-        if labels.min() < 0 or labels.max() >= len(self.class_names):
-            raise DataError(f"{path} has labels from {labels.min()} to {labels.max()}, but there are "
-                            f"{len(self.class_names)} classes")
-        return clouds[:, :self.npoints], labels
-
-    def __getitem__(self, index):
-        points = self.clouds[index]
-        if self.subset == "train":
-            points = points[self.rng(index).permutation(len(points))]
-        return torch.from_numpy(points), int(self.labels[index])

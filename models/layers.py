@@ -21,16 +21,18 @@ def pointwise_split(conv, *parts):
     point; the results are added by broadcasting. Returns (B, N, C_out).
     """
     weights = conv.weight.flatten(1).split([part.shape[-1] for part in parts], dim=1)
-    products = [F.linear(part, weight) for part, weight in zip(parts, weights, strict=True)]
-    result = products[0] if conv.bias is None else products[0] + conv.bias
-    for product in products[1:]:
-        result = result + product
+    biases = [conv.bias, *[None] * (len(parts) - 1)]
+    products = [F.linear(part, weight, bias) for part, weight, bias in zip(parts, weights, biases, strict=True)]
+    result = max(products, key=torch.numel)
+    for product in products:
+        if product is not result:
+            result += product  # in place: nothing needs the product itself again
     return result
 
 
 def norm_relu(norm, x):
     """Apply a ``BatchNorm1d`` and a ReLU to ``x`` (..., C), the statistics over all leading axes."""
-    return F.relu(norm(x.flatten(0, -2))).view(x.shape)
+    return F.relu_(norm(x.flatten(0, -2))).view(x.shape)
 
 
 class DropPath(nn.Module):

@@ -12,6 +12,7 @@ import torch
 from easydict import EasyDict
 
 import extensions
+from tools import saved_run
 from tools.records import NoRecords, Records
 from utils import distributed
 from utils.config import apply_few_shot, load_config, plain, save_config
@@ -19,7 +20,6 @@ from utils.errors import ConfigError, UserError
 from utils.files import remove_leftovers
 from utils.logger import open_log, silent_log
 
-CHECKPOINTS = ("ckpt-last.pth", "ckpt-last-before.pth")  # of a run to go on with, and its predecessor
 AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -79,9 +79,9 @@ def whether_to_resume(args, again):
     Processes that torchrun has started ``again`` go on by themselves.
     """
     wanted = "auto" if again and not args.testing else args.resume
-    there = any((args.folder / name).is_file() for name in CHECKPOINTS)
+    there = saved_run.is_there(args.folder)
     if wanted == "must" and not there:
-        raise ConfigError(f"--resume: there is no {args.folder / CHECKPOINTS[0]}; check --exp_name, train without it, "
+        raise ConfigError(f"--resume: there is no {args.folder / saved_run.LAST}; check --exp_name, train without it, "
                           f"or give --resume auto, which starts a run that is not there yet")
     return bool(wanted) and there
 

@@ -9,7 +9,6 @@ values that its checkpoints are to carry for those who use them.
 import contextlib
 import dataclasses
 import math
-import os
 import time
 
 import torch
@@ -18,14 +17,14 @@ from tqdm import tqdm
 from models.sync_norm import synchronize_norms
 from tools.builder import build_optimizer, build_scheduler
 from tools.ema import Ema
-from tools.experiment import CHECKPOINTS, seed_step
+from tools.experiment import seed_step
+from tools.means import Means
+from tools.saved_run import LAST, SavedRun
 from tools.step_profile import StepProfile
 from utils import checkpoint, distributed, signals
 from utils.errors import CheckpointError, NonFiniteLossError
 from utils.files import saying_what
 from utils.metrics import better
-
-LAST, BEFORE = CHECKPOINTS
 
 
 @dataclasses.dataclass
@@ -56,7 +55,8 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(experiment.device.type, enabled=args.amp == "fp16")
         self.ema = Ema(self.model, args.ema) if args.ema else None
         self.progress, self.means, self.request = Progress(), Means(), signals.StopRequest()
-        self.saved_at, self.has_last = 0, False  # when ckpt-last was written; whether it is this run's, and whole
+        self.told = 0  # the signal, of those sent to any process, that ends the run
+        self.saved, self.saved_at = SavedRun(experiment.folder, experiment.log), 0  # the latter: its last iteration
         if args.resume:
             self.resume()
         if args.compile:
@@ -68,7 +68,8 @@ class Trainer:
         last, progress = self.experiment.config.max_epoch, self.progress
         with self.request, StepProfile(self.experiment) as profile:
             if progress.iteration == 0:
-                self.begin()
+                self.saved.put_older_away()
+                self.experiment.records.rewind(0)
                 self.evaluate(-1, "Before training")
             while progress.epoch <= last:
                 epoch = progress.epoch
@@ -82,15 +83,6 @@ class Trainer:
                     self.save(name)
                 self.obey(distributed.highest(self.request.number))
         return progress
-
-    def begin(self):
-        """Put away what an older run has left in the folder, so that this one is never taken for it."""
-        if distributed.is_main():
-            folder = self.experiment.folder
-            with contextlib.suppress(FileNotFoundError):
-                os.replace(folder / LAST, folder / "ckpt-last-old.pth")
-            (folder / BEFORE).unlink(missing_ok=True)
-        self.experiment.records.rewind(0)
 
     def train_epoch(self, epoch, last, profile):
         """Go through the training data once, or through what is left of it in a run that was interrupted."""
@@ -113,15 +105,15 @@ class Trainer:
                 if update and args.save_every and progress.iteration - self.saved_at >= args.save_every:
                     self.save(LAST)
                 if update:
-                    self.obey(losses["stop"])
+                    self.obey(self.told)
         clouds = (progress.step - begun) * self.experiment.config.total_bs
         self.report(epoch, last, rate, clouds / (time.perf_counter() - start))
 
     def step(self, batch, update=True):
         """Train on one batch: losses, gradients and, with ``update``, the optimizer; return the losses as reported.
 
-        There ``loss`` is a number, the mean over all processes, read once, which is the only wait for a GPU; ``stop``
-        is the signal that any of them was sent, or 0.
+        There ``loss`` is a number, the mean over all processes, read once, which is the only wait for a GPU. With it
+        comes ``told``, the signal that any of them was sent, or 0.
         """
         experiment, progress = self.experiment, self.progress
         batch = [part.to(experiment.device, non_blocking=True) for part in batch]
@@ -130,13 +122,13 @@ class Trainer:
             with experiment.autocast():
                 losses = self.task.losses(self.parallel, batch, progress.iteration)
             self.scaler.scale(losses["loss"] / experiment.config.step_per_update).backward()
-        value, stop = distributed.agree(losses["loss"].detach(), self.request.number)
+        value, self.told = distributed.agree(losses["loss"].detach(), self.request.number)
         if not math.isfinite(value):
-            self.stop(losses["loss"].item(), batch)
+            self.end_nonfinite(losses["loss"].item(), batch)
         if update:
             self.update()
         progress.iteration += 1
-        return {**losses, "loss": value, "stop": stop}
+        return {**losses, "loss": value}
 
     def update(self):
         """Clip the gradients and take one optimizer step."""
@@ -178,7 +170,7 @@ class Trainer:
         progress.best.update(dict.fromkeys(improved, metrics))
         return [self.task.metrics[name] for name in improved]
 
-    def stop(self, loss, batch):
+    def end_nonfinite(self, loss, batch):
         """End the run for a loss that is NaN or infinite in one process, which saves its batch and weights."""
         progress, mine = self.progress, not math.isfinite(loss)
         path = self.experiment.folder / f"nonfinite-step{f'-{distributed.rank()}' if distributed.rank() else ''}.pth"
@@ -200,8 +192,15 @@ class Trainer:
         raise signals.stopped(number, f"{path} holds all {self.progress.iteration} steps; go on with --resume")
 
     def save(self, name):
-        """Write a checkpoint into the experiment's folder; ``ckpt-last.pth`` keeps its predecessor."""
-        progress, path = self.progress, self.experiment.folder / name
+        """Write the checkpoint ``name``."""
+        state = self.state()
+        if name == LAST:
+            self.saved_at = self.progress.iteration
+        self.saved.write(name, state)
+
+    def state(self):
+        """Return all that the training goes on from; every process takes part."""
+        progress = self.progress
         state = {
             "base_model": self.model.state_dict(), "optimizer": self.optimizer.state_dict(),
             "epoch": progress.epoch - 1, "step": progress.step, "iteration": progress.iteration,
@@ -213,21 +212,33 @@ class Trainer:
         if self.ema:  # what a checkpoint is used for are the averages; training goes on with its own weights
             state |= {"base_model": self.ema.state_dict(self.model), "trained_model": state["base_model"],
                       "ema_updates": self.ema.updates}
-        if name == LAST:
-            self.saved_at = progress.iteration
-        if not distributed.is_main():
-            return
-        with saying_what(path):
-            checkpoint.save(state, path, keep=BEFORE if name == LAST and self.has_last else None)
-        self.has_last = self.has_last or name == LAST
+        return state
 
     def resume(self):
-        """Take up the training that ``ckpt-last.pth`` holds, or the one before it where that is damaged."""
-        name = distributed.from_main(self.readable)
-        path = self.experiment.folder / name
-        state = checkpoint.read(path)
-        if not isinstance(state, dict) or not {"base_model", "optimizer", "epoch"} <= state.keys():
-            raise CheckpointError(f"checkpoint {path} holds no training to resume; give it as --start_ckpts")
+        """Take up the training that the folder holds."""
+        path, state = self.saved.read()
+        self.load_model(state, path)
+        try:
+            self.optimizer.load_state_dict(state["optimizer"])
+        except (ValueError, KeyError) as error:
+            raise CheckpointError(f"checkpoint {path} is of a training of other parameters ({error}): resume with the "
+                                  f"config that it was started with") from error
+        if state["epoch"] >= 0:
+            self.scheduler.step(state["epoch"])
+        if state.get("scaler"):
+            self.scaler.load_state_dict(state["scaler"])
+        metric, best = next(iter(self.task.metrics)), state.get("best_metrics", {})
+        best = {metric: best} if metric in best else {}  # a published file names its metrics otherwise
+        epoch = state["epoch"] + 1
+        self.progress = Progress(epoch, state.get("step", 0), state.get("iteration", epoch * len(self.task.loader)),
+                                 state.get("metrics", {}), state.get("best", best))
+        self.saved_at = self.progress.iteration
+        self.means = Means.of(state.get("means", []))
+        self.experiment.records.rewind(state.get("records"))
+        self.say_resumed(path, state)
+
+    def load_model(self, state, path):
+        """Load the weights of a training's ``state``, and their averages where ``--ema`` asks for them."""
         weights = checkpoint.weights_in(state, path)
         checkpoint.load_model(self.model, state.get("trained_model", weights), path, complete=True)
         if self.ema:
@@ -236,35 +247,6 @@ class Trainer:
                 self.ema.load(weights, state["ema_updates"])
         elif "trained_model" in state:
             self.experiment.log.warning("The run had --ema and goes on without: its averages are given up")
-        try:
-            self.optimizer.load_state_dict(state["optimizer"])
-        except (ValueError, KeyError) as error:
-            raise CheckpointError(f"checkpoint {path} is of a training of other parameters ({error}): resume with the "
-                                  f"config that it was started with") from error
-        if state["epoch"] >= 0:
-            self.scheduler.step(state["epoch"])
-        metric, best = next(iter(self.task.metrics)), state.get("best_metrics", {})
-        best = {metric: best} if metric in best else {}  # a published file names its metrics otherwise
-        epoch = state["epoch"] + 1
-        self.progress = Progress(epoch, state.get("step", 0), state.get("iteration", epoch * len(self.task.loader)),
-                                 state.get("metrics", {}), state.get("best", best))
-        self.saved_at, self.has_last = self.progress.iteration, name == LAST
-        if state.get("scaler"):
-            self.scaler.load_state_dict(state["scaler"])
-        self.means = Means.of(state.get("means", []))
-        self.experiment.records.rewind(state.get("records"))
-        self.say_resumed(path, state)
-
-    def readable(self):
-        """Return the name of the checkpoint to resume from."""
-        try:
-            checkpoint.read(self.experiment.folder / LAST)
-        except CheckpointError as error:
-            if not (self.experiment.folder / BEFORE).is_file():
-                raise
-            self.experiment.log.warning("WARNING: %s. Going on from the one before it, %s", error, BEFORE)
-            return BEFORE
-        return LAST
 
     def say_resumed(self, path, state):
         """Log where the run goes on, and what cannot be as it would have been."""
@@ -276,42 +258,6 @@ class Trainer:
             log.warning("The run had %d process%s and has %d now. The clouds of each step stay the same; what is drawn "
                         "at random for them and, without --sync_bn, the statistics of batch norm do not",
                         before, "es" * (before > 1), now)
-
-
-class Means:
-    """Means over an epoch of the scalars that a step reports, weighted by batch size; summed on the device."""
-
-    def __init__(self, sums=None, count=0):
-        self.sums, self.count = dict(sums or {}), count
-
-    def add(self, values, weight):
-        self.count += weight
-        for name, value in values.items():
-            if name != "stop" and (not isinstance(value, torch.Tensor) or value.dim() == 0):
-                self.sums[name] = self.sums.get(name, 0) + torch.as_tensor(value).detach().double() * weight
-
-    def values(self):
-        """Return the means over what all processes have added."""
-        names = sorted(self.sums)
-        total = distributed.sum_all(torch.stack([*(self.sums[name].cpu() for name in names),
-                                                 torch.tensor(self.count, dtype=torch.float64)])).tolist()
-        return {name: total[names.index(name)] / total[-1] for name in self.sums}
-
-    def state(self):
-        """Return the sums and the count as plain values."""
-        return {"sums": {name: value.item() for name, value in self.sums.items()}, "count": self.count}
-
-    @classmethod
-    def of(cls, states):
-        """Return this process's part of what the processes had, given by their ``state()``."""
-        if len(states) != distributed.world_size():  # other processes than now: the main one takes all of it
-            names = states[0]["sums"] if states else {}
-            states = [{"sums": {name: sum(state["sums"][name] for state in states) for name in names},
-                       "count": sum(state["count"] for state in states)}]
-            states += [{"sums": dict.fromkeys(names, 0.0), "count": 0}] * (distributed.world_size() - 1)
-        own = states[distributed.rank()]
-        return cls({name: torch.tensor(value, dtype=torch.float64) for name, value in own["sums"].items()},
-                   own["count"])
 
 
 def fit(experiment, task):

@@ -1,0 +1,78 @@
+"""Clouds of 2,048 points in HDF5 files: ``data`` (N, 2048, 3) and ``label`` (N,)."""
+import pathlib
+
+import h5py
+import numpy as np
+import torch
+
+from datasets.base import PointCloudDataset
+from utils.errors import ConfigError, DataError
+
+LARGEST = 4e9  # bytes of an array; the published ones have 0.3e9
+
+
+class H5Clouds(PointCloudDataset):
+    """Data sets with ``clouds`` (N, npoints, 3) float32 and ``labels`` from HDF5 files, points in random order.
+
+    Clouds are given as they stand in the files; training shuffles their points.
+    """
+
+    def read(self, path, advice):
+        """Return the first ``npoints`` of each cloud (N, npoints, 3) float32 and the labels (N,) of a file, checked."""
+        clouds, labels = read_h5(path, advice)
+        if clouds.shape[1] < self.npoints:
+            raise ConfigError(f"npoints is {self.npoints}, but the clouds of {path} have {clouds.shape[1]} points")
+        if labels.min() < 0 or labels.max() >= len(self.class_names):
+            raise DataError(f"{path} has labels from {labels.min()} to {labels.max()}, but there are "
+                            f"{len(self.class_names)} classes")
+        return clouds[:, :self.npoints], labels
+
+    def __getitem__(self, index):
+        points = self.clouds[index]
+        if self.subset == "train":
+            points = points[self.rng(index).permutation(len(points))]
+        return torch.from_numpy(points), int(self.labels[index])
+
+
+def read_dataset(file, name):
+    """Return the array ``name`` of an open HDF5 file.
+
+    Raises ValueError where it stands in another file, which an HDF5 file can name, or unpacks to too much.
+    """
+    if not isinstance(file.get(name, getlink=True), h5py.HardLink | None):
+        raise ValueError(f"'{name}' is a link")
+    data = file[name]
+    if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
+        raise ValueError(f"'{name}' is no array of this file")
+    if data.nbytes > LARGEST:
+        raise ValueError(f"'{name}' would take {data.nbytes / 1e9:.3g} GB")
+    return np.asarray(data)
+
+
+def read_h5(path, advice):
+    """Return ``data`` (N, P, 3) float32 and ``label`` (N,) int64 of an HDF5 file.
+
+    Raises DataError, with ``advice`` where the file is absent, unless both are there, finite and of one length.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise DataError(f"{path} does not exist: {advice}")
+    try:
+        with h5py.File(path) as file:
+            clouds, labels = read_dataset(file, "data"), read_dataset(file, "label")
+    except KeyError as error:
+        raise DataError(f"{path} lacks 'data' or 'label'; is it another file? {advice}") from error
+    except (OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise DataError(f"{path} is damaged or not an HDF5 file ({reason}): {advice}") from error
+    labels = labels.reshape(-1) if labels.size == len(labels) else labels
+    if clouds.ndim != 3 or clouds.shape[2] != 3 or clouds.dtype.kind not in "fiu" or not len(clouds):
+        raise DataError(f"{path} holds 'data' of shape {clouds.shape} and type {clouds.dtype}, not (N, points, 3)")
+    if labels.shape != (len(clouds),) or labels.dtype.kind not in "iu":
+        raise DataError(f"{path} holds 'label' of shape {labels.shape} and type {labels.dtype}, not one whole number "
+                        f"for each of the {len(clouds)} clouds")
+    clouds = clouds.astype(np.float32, copy=False)
+    bad = np.flatnonzero(~np.isfinite(clouds).all((1, 2)))
+    if len(bad):
+        raise DataError(f"{path} holds NaN or infinite coordinates in cloud {bad[0]} and {len(bad) - 1} others")
+    return clouds, labels.astype(np.int64)
