@@ -76,6 +76,11 @@ class PointTransformer(PointEncoder):
         accuracy = (logits.argmax(-1) == label).float().mean() * 100
         return {"logits": logits, "loss": F.cross_entropy(logits, label), "acc": accuracy}
 
+    @property
+    def least_points(self):
+        """The number of points that a cloud must have."""
+        return max(self.num_group, self.group_size)
+
     def forward_features(self, points):
         """Return the pooled features (B, 2C) of clouds (B, N, 3)."""
         neighborhood, center = group(points, self.num_group, self.group_size)

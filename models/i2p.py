@@ -167,6 +167,11 @@ class I2P_MAE(nn.Module):
         cloud, _ = (~masked).nonzero(as_tuple=True)  # V
         return features[cloud.unsqueeze(1), child[~masked]].flatten(1)  # V K3C
 
+    @property
+    def least_points(self):
+        """The number of points that a cloud must have."""
+        return max(self.num_groups[0], self.group_sizes[0])
+
     def forward_features(self, points):
         """Return the features (B, C) of whole clouds (B, N, 3): the maximum over the coarsest tokens, for an SVM.
 

@@ -45,6 +45,11 @@ class HierarchicalClassifier(nn.Module):
         smooth = self.smooth if self.training else 0.0
         return {"logits": logits, "loss": F.cross_entropy(logits, label, label_smoothing=smooth), "acc": accuracy}
 
+    @property
+    def least_points(self):
+        """The number of points that a cloud must have."""
+        return max(self.num_groups[0], self.group_sizes[0])
+
     def forward_features(self, points):
         """Return the pooled features (B, C or 2C) of clouds (B, N, 3)."""
         tokens = self.h_encoder(*group_scales(points, self.num_groups, self.group_sizes))[-1]

@@ -1,10 +1,11 @@
-"""A trained student or classifier from a checkpoint, for use outside the commands."""
+"""A trained encoder or classifier from a checkpoint, for use outside the commands."""
 from models.build import build_model_from_cfg
 from utils.checkpoint import load_model, read, weights_in
 from utils.config import load_config
 from utils.errors import CheckpointError, ConfigError
 
-PRETRAINING = ("ACT_PointDistillation", "ACT_PointBERT")
+PRETRAINING = ("ACT_PointDistillation", "ACT_PointBERT")  # whose student becomes a PointTransformer
+I2P_CLASSIFIERS = ("I2P_MAE_ModelNet40", "I2P_MAE_ScanObjectNN")
 NPOINTS = 1024  # of a cloud, where neither config nor checkpoint says
 # what a checkpoint tells about itself
 NOTES = {"model": dict, "npoints": int, "class_names": list, "up": str, "test_area": int}
@@ -13,15 +14,17 @@ SHARED_KEYS = ("embed_dim", "depth", "num_heads", "drop_path_rate")
 
 
 def load_pretrained(checkpoint, config=None, device="cpu"):
-    """Return a PointTransformer in evaluation mode with the weights of a stage-II or fine-tuned checkpoint.
+    """Return a model in evaluation mode with the weights of a pretrained or fine-tuned checkpoint.
+
+    It is a PointTransformer for the students of ACT, an I2P_MAE or one of its classifiers for those of I2P-MAE.
 
     Args:
         checkpoint: path of a ``.pth`` or ``.safetensors`` file.
-        config: path of the config it was trained with, of either stage; None: the one that is kept in files written
-            here, or else the published architecture.
+        config: path of the config it was trained with, of pretraining or fine-tuning; None: the one that is kept in
+            files written here, or else the published architecture.
         device: where the model goes.
 
-    ``model.forward_features(points)`` gives features (B, 2C) of clouds (B, N, 3) float32, which should be centred,
+    ``model.forward_features(points)`` gives features (B, C) of clouds (B, N, 3) float32, which should be centred,
     scaled to the unit sphere, have y up (``datasets.point_files.read_cloud``) and ``model.npoints`` points.
     ``model(points)["logits"]`` means something after fine-tuning alone; ``model.class_names`` are the classes then.
 
@@ -29,13 +32,19 @@ def load_pretrained(checkpoint, config=None, device="cpu"):
     """
     content = read(checkpoint)
     config = load_config(config) if config is not None else notes_in(content)
-    model = build_pretrained(config.get("model", {"NAME": "PointTransformer"}), content, checkpoint).to(device)
+    section = config.get("model") or {"NAME": published_name(weights_in(content, checkpoint))}
+    model = build_pretrained(section, content, checkpoint).to(device)
     model.npoints = config.get("npoints") or NPOINTS
     return model
 
 
+def published_name(weights):
+    """Return the name of the model that published weights, which say nothing of themselves, are of."""
+    return "I2P_MAE" if any(key.startswith("h_decoder.") for key in weights) else "PointTransformer"
+
+
 def build_pretrained(section, content=None, path=None, head=True):
-    """Build the PointTransformer of a ``model`` section, of pretraining or of fine-tuning, and load a checkpoint.
+    """Build the encoder or classifier of a ``model`` section, of pretraining or fine-tuning, and load a checkpoint.
 
     ``content`` is what ``checkpoint.read`` returned for ``path``; None leaves the model untrained. What kind of head
     the file has is seen from its weights, unless the section says; a head that does not fit is a CheckpointError.
@@ -44,31 +53,44 @@ def build_pretrained(section, content=None, path=None, head=True):
     The model has the attributes ``load_report``; ``classes``, their number; ``class_names``, where the file tells them,
     or None; and ``trained_head``, whether it has a head of the file's. It is in evaluation mode.
     """
-    if section.get("NAME") not in ("PointTransformer", *PRETRAINING):
-        raise ConfigError(f"{path or 'the config'} is of the model {section.get('NAME')}; a PointTransformer or one of "
-                          f"{', '.join(PRETRAINING)} is needed")
-    section = dict(section)
-    if section["NAME"] in PRETRAINING:
-        section = student_section(section)
+    section, name = dict(section), section.get("NAME")
+    if name not in ("PointTransformer", *PRETRAINING, "I2P_MAE", *I2P_CLASSIFIERS):
+        raise ConfigError(f"{path or 'the config'} is of the model {name}; a PointTransformer or one of "
+                          f"{', '.join((*PRETRAINING, 'I2P_MAE', *I2P_CLASSIFIERS))} is needed")
     weights = {} if content is None else weights_in(content, path)
     biases = [value for key, value in weights.items() if "cls_head_finetune." in key and key.endswith(".bias")]
-    if any("side_alpha" in key for key in weights):
-        section.setdefault("transfer_type", "side")
-    elif len(biases) == 1:
-        section.setdefault("transfer_type", "linear")
+    if name == "I2P_MAE":  # features need no image model
+        section |= {"mask_type": "rand", "loss_2d": False}
+    elif name not in I2P_CLASSIFIERS:
+        section = classifier_section(section, weights, biases)
     if not head:
-        weights = {key: value for key, value in weights.items() if "cls_head_finetune." not in key}
-        section["cls_dim"], biases = 1, []
+        weights, biases = {key: value for key, value in weights.items() if "cls_head_finetune." not in key}, []
+        section.pop("cls_dim", None)
     classes = len(biases[-1]) if biases else section.get("cls_dim", 1)
-    if section.setdefault("cls_dim", classes) != classes:
+    if name != "I2P_MAE" and section.setdefault("cls_dim", classes) != classes:
         raise CheckpointError(f"checkpoint {path} has {classes} classes, but the config's model.cls_dim is "
                               f"{section['cls_dim']}")
     model = build_model_from_cfg(section)
-    model.load_report = "Untrained encoder" if content is None else load_model(model, weights, path, bool(biases))
+    complete = bool(biases) or name == "I2P_MAE"
+    model.load_report = "Untrained encoder" if content is None else load_model(model, weights, path, complete)
     model.classes, model.trained_head = classes, bool(biases)
     names = notes_in(content).get("class_names") if biases else None
     model.class_names = names and [*map(str, names), *(f"class {index}" for index in range(len(names), classes))]
     return model.eval()
+
+
+def classifier_section(section, weights, biases):
+    """Return the ``model`` section of the PointTransformer that fits a section of ACT's and the weights in a file.
+
+    ``biases`` are those of its head.
+    """
+    if section["NAME"] in PRETRAINING:
+        section = student_section(section)
+    if any("side_alpha" in key for key in weights):
+        section.setdefault("transfer_type", "side")
+    elif len(biases) == 1:
+        section.setdefault("transfer_type", "linear")
+    return section
 
 
 def notes_in(content):

@@ -112,7 +112,7 @@ for name, (base, npoints, sizes, radii, classes) in I2P_DATA.items():
            for split, subset in (("train", "train"), ("val", "test"), ("test", "test"))}}
 for name, base, cost in (("modelnet40", HDF5, 0.0093), ("scan_obj-bg", DATA["scan_objbg"][0], 0.018)):
     PUBLISHED[f"linear-svm/{name}.yaml"] = {
-        "total_bs": 64, "probe.svm_c": [cost], "model.NAME": "I2P_MAE", "model.group_sizes": [16, 8, 8],
+        "total_bs": 64, "probe.svc_c": [cost], "model.NAME": "I2P_MAE", "model.group_sizes": [16, 8, 8],
         "dataset.extra_train": {"_base_": base, "others": {"subset": "train"}},
         "dataset.val": {"_base_": base, "others": {"subset": "test"}}}
 

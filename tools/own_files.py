@@ -48,9 +48,8 @@ class Model:
 
         Raises DataError where there are too few for the model's patches.
         """
-        least = max(self.model.num_group, self.model.group_size)
-        if len(points) < least:
-            raise DataError(f"it has {len(points)} points, but this model needs {least}")
+        if len(points) < self.model.least_points:
+            raise DataError(f"it has {len(points)} points, but this model needs {self.model.least_points}")
         points = torch.from_numpy(points).unsqueeze(0).to(self.device)
         return furthest_subset(points, min(self.npoints, points.shape[1]))
 

@@ -38,8 +38,8 @@ def linear_svm(train, test, seed=0, grid=SVM_C):
     return fit_probe(LinearSVC(random_state=seed), {"C": grid}, train, test, seed)[0]
 
 
-def fit_probe(estimator, choices, train, test, seed=0):
-    """Fit ``estimator`` on standardised features.
+def fit_probe(estimator, choices, train, test, seed=0, scaled=True):
+    """Fit ``estimator`` on features, standardised if ``scaled``.
 
     Returns its accuracy in percent on ``test``, the value that was chosen, and whether there was a search for it.
 
@@ -54,7 +54,7 @@ def fit_probe(estimator, choices, train, test, seed=0):
 
     (name, values), = choices.items()
     estimator.set_params(**{name: values[len(values) // 2]})
-    model = Pipeline([("scale", StandardScaler()), ("probe", estimator)])
+    model = Pipeline([("scale", StandardScaler() if scaled else "passthrough"), ("probe", estimator)])
     if np.unique(train[1], return_counts=True)[1].min() >= FOLDS and len(values) > 1:
         folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed)
         model = GridSearchCV(model, {f"probe__{name}": values}, cv=folds)

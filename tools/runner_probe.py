@@ -5,6 +5,7 @@ from tools.experiment import open_experiment, summarize
 from tools.probe import LOGISTIC_C, NEIGHBOURS, SVM_C, extract_features, fit_probe
 from utils import checkpoint, distributed
 from utils.errors import ConfigError
+from utils.parser import PROBED
 
 
 def run(args):
@@ -14,12 +15,11 @@ def run(args):
     for key, values in config.get("probe", {}).items():
         if not isinstance(values, list) or not values:
             raise ConfigError(f"{args.config}: probe.{key} is {values}; it must be a list of values")
+    check_data(config, args)
     content = checkpoint.read(args.ckpts) if args.ckpts else None
     model = build_pretrained(config.model, content, args.ckpts, head=False).to(experiment.device)
     experiment.log.info(model.load_report)
     splits = ["extra_train" if "extra_train" in config.dataset else "train", "val"]
-    if "val" not in config.dataset:
-        raise ConfigError(f"{args.config}: key 'dataset.val' is missing; probes are tested on it")
     datasets = {split: build_dataset(experiment, split) for split in splits}
     summarize(experiment, model, datasets)
     npoints = config.get("npoints", datasets["val"].npoints)
@@ -31,11 +31,21 @@ def run(args):
     return accuracies
 
 
+def check_data(config, args):
+    """Raise ConfigError unless the config has test data, and of the kind that ``--test_svm`` names."""
+    if "val" not in config.dataset:
+        raise ConfigError(f"{args.config}: key 'dataset.val' is missing; probes are tested on it")
+    name = config.dataset.val["_base_"].get("NAME")
+    if args.test_svm in PROBED and name not in PROBED[args.test_svm]:
+        raise ConfigError(f"--test_svm {args.test_svm}: {args.config} has the data set {name}; give a config of "
+                          f"{' or '.join(PROBED[args.test_svm])}")
+
+
 def report(experiment, train, test):
     """Fit the probes on ``train``, log and return their accuracies in percent on ``test``."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
-    from sklearn.svm import LinearSVC
+    from sklearn.svm import SVC, LinearSVC
 
     keys, seed = experiment.config.get("probe", {}), experiment.args.seed
     probes = {
@@ -43,10 +53,14 @@ def report(experiment, train, test):
         "Logistic regression": (LogisticRegression(max_iter=300), "C", keys.get("logistic_c", LOGISTIC_C)),
         "k nearest neighbours": (KNeighborsClassifier(), "n_neighbors",
                                  [k for k in keys.get("neighbours", NEIGHBOURS) if 2 * len(train[1]) >= 3 * k])}
+    if "svc_c" in keys:  # as I2P-MAE has it
+        probes["Linear SVC"] = (SVC(kernel="linear"), "C", keys["svc_c"])
     accuracies = {}
     for name, (estimator, parameter, values) in probes.items():
-        accuracies[name], chosen, searched = fit_probe(estimator, {parameter: values}, train, test, seed)
-        how = "by cross-validation on the training set" if searched else "too few clouds for cross-validation"
+        accuracies[name], chosen, searched = fit_probe(estimator, {parameter: values}, train, test, seed,
+                                                       scaled=not isinstance(estimator, SVC))
+        how = "by cross-validation on the training set" if searched else (
+            "as given" if len(values) == 1 else "too few clouds for cross-validation")
         experiment.log.info("%-20s  OA %.2f  (%s = %g, %s)", name, accuracies[name],
                             "k" if parameter == "n_neighbors" else parameter, chosen, how)
     return accuracies

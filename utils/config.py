@@ -21,7 +21,7 @@ SECTIONS = {
     "total_bs": None, "step_per_update": None, "max_epoch": None, "grad_norm_clip": None,
     "consider_metric": None, "npoints": None, "train_transforms": None, "test_transforms": None,
     "code_spread": None, "vote": {"times": None, "rounds": None},
-    "probe": {"svm_c": None, "logistic_c": None, "neighbours": None},
+    "probe": {"svm_c": None, "svc_c": None, "logistic_c": None, "neighbours": None},
 }
 MOST_VALUES, DEEPEST = 100_000, 40  # of a file
 DEFAULTS = {"step_per_update": 1}

@@ -6,6 +6,9 @@ import pathlib
 
 from utils.errors import ConfigError
 
+# names of data after --test_svm, as I2P-MAE has them → the data sets that they stand for
+PROBED = {"modelnet40": ("ModelNet", "ModelNetHDF5"), "scan": ("ScanObjectNN", "ScanObjectNN_hardest")}
+
 
 def autoencoder_arguments(argv=None):
     """Parse the command line of stage I; contradictory flags are a ConfigError."""
@@ -29,7 +32,8 @@ def main_arguments(argv=None):
     add("--finetune_model", action="store_true", help="fine-tune the student in --ckpts")
     add("--scratch_model", action="store_true", help="train the same classifier from scratch")
     add("--test", action="store_true", help="test the classifier in --ckpts, plain and with voting")
-    add("--test_svm", action="store_true", help="fit SVM, k-NN and logistic regression on frozen features of --ckpts")
+    add("--test_svm", nargs="?", const="any", choices=("any", *PROBED), metavar="|".join(PROBED),
+        help="fit SVM, k-NN and logistic regression on frozen features of --ckpts; with a name, on that data alone")
     add("--vote", action="store_true", help="while fine-tuning, test by a vote too wherever accuracy is at its best")
     add("--way", type=positive, metavar="N", help="few-shot: classes of a fold")
     add("--shot", type=positive, metavar="N", help="few-shot: training clouds a class")

@@ -42,6 +42,16 @@ def write_scanobjectnn(root, count=4, points=2048):
                     file["data"], file["label"] = clouds(rng, count, points), np.arange(count) % 15
 
 
+def write_modelnet_hdf5(root, count=8, points=2048):
+    """Write a file of each subset of ``modelnet40_ply_hdf5_2048``."""
+    folder = root / "data" / "ModelNet" / "modelnet40_ply_hdf5_2048"
+    folder.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for subset in ("train", "test"):
+        with h5py.File(folder / f"ply_data_{subset}0.h5", "w") as file:
+            file["data"], file["label"] = clouds(rng, count, points), np.arange(count)[:, None] % 40
+
+
 def write_few_shot(root, way=5, shot=2, folds=1, points=8192, tests=1):
     """Write folds of few-shot data."""
     folder = root / "data" / "ModelNetFewshot" / f"{way}way_{shot}shot"

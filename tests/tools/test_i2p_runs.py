@@ -1,11 +1,17 @@
 """I2P-MAE through the commands: every published config, at small size on embedded data."""
+import os
 import pathlib
+import re
 
 import pytest
 import torch
 import yaml
+from classification_data import write_modelnet_hdf5, write_scanobjectnn
 from tiny_configs import split
 
+from models import load_pretrained
+from tools import predict
+from utils import checkpoint
 from utils.config import load_config, plain
 
 ROOT = pathlib.Path(__file__).parent.parent.parent
@@ -15,10 +21,11 @@ IMAGE_MODEL = {"visual_encoder": "vit_tiny_patch16_224", "feat_dim": 24, "pretra
                "kwargs": {"embed_dim": 24, "depth": 2, "num_heads": 2}}
 
 
-def small(name, folder):
-    """Write the published config ``name`` for small clouds and a small model; returns its path."""
+def small(name, folder, embedded=True):
+    """Write the published config ``name`` for a small model, and for small ``embedded`` clouds; returns its path."""
     config = plain(load_config(ROOT / "cfgs" / f"{name}.yaml"))
-    config["dataset"] = {key: split("train" if "train" in key else "test") for key in config["dataset"]}
+    if embedded:
+        config["dataset"] = {key: split("train" if "train" in key else "test") for key in config["dataset"]}
     config["model"].update(SMALL)
     if config["model"]["NAME"] == "I2P_MAE":
         config["model"].update(decoder_dims=[48, 24], clip_config=dict(IMAGE_MODEL))
@@ -42,3 +49,55 @@ def test_pretraining_then_fine_tuning(command, tmp_path, name):
     assert not any(key.startswith(("clip", "image")) for key in weights)
     command(small(f"fine-tuning/{name}", tmp_path / "runs"), "--finetune_model", "--ckpts", trained)
     assert len(list((tmp_path / "work_dirs").rglob("ckpt-last.pth"))) == 2
+
+
+@pytest.fixture
+def trained(command):
+    """The weights of a small model pre-trained for an epoch."""
+    command(small("pre-training/i2p-mae", command.folder), "--set", "max_epoch=0")
+    return next((command.folder / "work_dirs").rglob("ckpt-last.pth"))
+
+
+@pytest.mark.parametrize(("data", "name", "cost"), [("modelnet40", "modelnet40", "0.0093"),
+                                                   ("scan", "scan_obj-bg", "0.018")])
+def test_svm_on_the_data_that_is_named(command, trained, monkeypatch, data, name, cost):
+    write_modelnet_hdf5(command.folder)
+    write_scanobjectnn(command.folder)
+    monkeypatch.chdir(command.folder)
+    config = small(f"linear-svm/{name}", command.folder, embedded=False)
+    out = command(config, "--test_svm", data, "--ckpts", trained).out
+    found = re.findall(r"Linear SVC +OA ([\d.]+)  \(C = ([\d.]+), as given", out)
+    assert [value for _, value in found] == [cost]
+    assert 0 <= float(found[0][0]) <= 100
+    other = {"modelnet40": "scan", "scan": "modelnet40"}[data]
+    err = command(config, "--test_svm", other, "--ckpts", trained, status=2).err
+    assert re.fullmatch(rf"error: --test_svm {other}: .*{name}.yaml has the data set \w+; give a config of .*\n", err)
+
+
+def test_the_pretrained_encoder_outside_the_commands(command, trained):
+    points = torch.randn(3, 64, 3, generator=torch.Generator().manual_seed(0))
+    bare = trained.parent / "bare.pth"  # as the published code saves it
+    torch.save({"base_model": checkpoint.read(trained)["base_model"]}, bare)
+    config = small("linear-svm/modelnet40", command.folder)
+    features = [load_pretrained(*given).forward_features(points) for given in ((trained,), (bare, config))]
+    assert features[0].shape == (3, 48)
+    assert torch.equal(*features)
+    assert features[0].std(0).min() > 0
+
+
+def test_predictions_for_own_files(command, trained, monkeypatch, capsys):
+    config = small("fine-tuning/modelnet40", command.folder)
+    command(config, "--finetune_model", "--ckpts", trained, "--exp_name", "tuned", "--set", "max_epoch=0")
+    tuned = next((command.folder / "work_dirs").rglob("tuned/ckpt-last.pth"))
+    assert load_pretrained(tuned)(torch.randn(2, 64, 3))["logits"].shape == (2, 20)
+    cloud, few = command.folder / "cloud.txt", command.folder / "few.txt"
+    cloud.write_text("\n".join(" ".join(map(str, row)) for row in torch.randn(64, 3).tolist()))
+    few.write_text("0 0 0\n1 1 1\n")
+    monkeypatch.setattr("sys.argv", ["predict.py", "--ckpts", os.fspath(tuned), "--device", "cpu", os.fspath(cloud),
+                                     os.fspath(few)])
+    with pytest.raises(SystemExit) as stop:
+        predict.main()
+    assert stop.value.code == 1
+    said = capsys.readouterr()
+    assert re.search(r"cloud.txt: \w+ [\d.]+ %, \w+ [\d.]+ %, ", said.out)
+    assert "few.txt: it has 2 points, but this model needs 32" in said.err
