@@ -45,7 +45,13 @@ class Projection:
         return self._pixels(views(points.float())[..., :2]).clamp(0, SIZE - 1)
 
     def depth_images(self):
-        """Return the images (3B, 3, 224, 224): sums of depths, a sigmoid, then ImageNet's normalisation.
+        """Return the images (3B, 3, 224, 224): ``shades`` in ImageNet's normalisation."""
+        image = self.shades().unsqueeze(1)
+        mean, std = (image.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+        return (image - mean) / std
+
+    def shades(self):
+        """Return how bright the pixels (3B, 224, 224) are: the sigmoid of the sum of depths.
 
         What a point would cover beyond an edge is added to the pixels at the edge.
         """
@@ -54,9 +60,7 @@ class Projection:
         covered = (row[..., :, None] * SIZE + column[..., None, :]).flatten(1)  # V N25
         depth = self.points[..., 2:].expand(-1, -1, len(step) ** 2).flatten(1)  # V N25
         image = depth.new_zeros(len(depth), SIZE * SIZE).scatter_add_(1, covered, depth)
-        image = image.sigmoid().view(-1, 1, SIZE, SIZE)
-        mean, std = (depth.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, STD))
-        return (image - mean) / std
+        return image.sigmoid().view(-1, SIZE, SIZE)
 
 
 def read_map(maps, pixels):

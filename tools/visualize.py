@@ -1,9 +1,10 @@
-"""Pictures for papers: ``python tools/visualize.py {reconstructions,features,codes,attention} …``.
+"""Pictures for papers: ``python tools/visualize.py {reconstructions,features,codes,attention,masking} …``.
 
 reconstructions  clouds and what several autoencoders make of them, side by side
 features         t-SNE of the test clouds' features, a panel a checkpoint: before and after fine-tuning, say
 codes            how often an autoencoder uses each of its codes
 attention        how much a student's class token attends to each patch
+masking          what I2P-MAE's image model sees of clouds and attends to, what is masked, and what is made of it
 """
 import argparse
 import pathlib
@@ -11,6 +12,7 @@ import sys
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -19,8 +21,10 @@ from datasets import build_dataset_from_cfg  # noqa: E402 - the script's folder 
 from datasets.transforms import furthest_subset  # noqa: E402
 from extensions.ops import knn  # noqa: E402
 from models import build_model_from_cfg  # noqa: E402
-from models.point_embed import group  # noqa: E402
+from models.hierarchy import group_scales, inherit_masks  # noqa: E402
+from models.point_embed import gather, group  # noqa: E402
 from models.pretrained import build_pretrained  # noqa: E402
+from models.projection import VIEWS, Projection  # noqa: E402
 from tools.experiment import choose_device, seed_everything  # noqa: E402
 from utils import checkpoint, figures  # noqa: E402
 from utils.command import run_command  # noqa: E402
@@ -76,7 +80,7 @@ def reconstructions(args, device):
         columns[name] = load_autoencoder(load_config(config, args.set), path, device)(points)["whole_fine"]
     titles = [clouds.names[label] for label in clouds.labels]
     rows = [{name: cloud[row].float().cpu().numpy() for name, cloud in columns.items()} for row in range(len(points))]
-    figures.cloud_grid(args.output, titles, rows)
+    figures.panel_grid(args.output, titles, rows)
     if args.html:
         figures.clouds_html(args.html, titles, rows)
 
@@ -133,13 +137,59 @@ def attention(args, device):
         rows = rows or [{} for _ in range(len(points))]
         for row, cloud, values in zip(rows, points.cpu().numpy(), value.cpu().numpy(), strict=True):
             row[name] = np.column_stack([cloud, values])
-    figures.cloud_grid(args.output, titles, rows, coloured=True)
+    figures.panel_grid(args.output, titles, rows)
     if args.html:
         figures.clouds_html(args.html, titles, rows)
 
 
+def masking(args, device):
+    """Rows of objects: depth images, saliency, tokens and reconstruction of an I2P_MAE."""
+    if len(args.ckpts) > 1:
+        raise ConfigError("masking is a picture of one checkpoint; draw one for each")
+    path, config = args.ckpts[0], load_config(args.config[0], args.set)
+    if config.model.NAME != "I2P_MAE":
+        raise ConfigError(f"{args.config[0]} is of the model {config.model.NAME}; masking is drawn of an I2P_MAE")
+    model = build_model_from_cfg({**config.model})
+    checkpoint.load_model(model, checkpoint.read_weights(path), path, complete=True)
+    model = model.to(device).eval()
+    clouds = Clouds(config, args.config[0], args.number, device)
+    points = next(clouds.batches())
+    titles, rows = [clouds.names[label] for label in clouds.labels], [masking_panels(model, cloud) for cloud in points]
+    figures.panel_grid(args.output, titles, rows)
+    if args.html:
+        figures.clouds_html(args.html, titles, rows)
+
+
+def masking_panels(model, points):
+    """Return what an I2P_MAE makes of a cloud (N, 3): a dict of captions → arrays, see ``figures.panel_grid``."""
+    batch = points[None]
+    out = model(batch)
+    _, centers, children = group_scales(batch, model.num_groups, model.group_sizes)
+    masks = inherit_masks(out["mask"], children, model.num_groups, model.first_token_visible)
+    finer, center, masked = centers[model.target - 1], centers[model.target], masks[model.target]
+    visible = (gather(finer, children[model.target - 1]))[~masked].flatten(0, 1)
+    predicted = (out["reconstruction"] + center[masked].unsqueeze(1)).flatten(0, 1)
+
+    panels = {"input": points}
+    for image, (row, column, depth) in zip(Projection(batch).shades(), VIEWS, strict=True):
+        panels[f"{'xyz'[depth]} over {'xyz'[row]}, {'xyz'[column]}"] = image
+    if "saliency" in out:
+        value = out["saliency"] - out["saliency"].amin()
+        panels["saliency"] = coloured(points, centers[-1][0], (value / value.amax())[0])
+    panels["visible (yellow), masked"] = coloured(points, center[0], 1 - masked[0].float())
+    panels["visible, predicted (blue)"] = torch.cat([F.pad(visible, (0, 1), value=1),
+                                                     F.pad(predicted, (0, 1), value=0.3)])
+    return {caption: panel.float().cpu().numpy() for caption, panel in panels.items()}
+
+
+def coloured(points, center, values):
+    """Return points (N, 3) with the value of the nearest of centres (G, 3) for a fourth column; ``values`` (G)."""
+    nearest = knn(center[None], points[None], 1)[1].flatten()
+    return torch.cat([points, values[nearest].unsqueeze(1)], 1)
+
+
 PICTURES = {"reconstructions": (reconstructions, 4), "features": (features, 1000), "codes": (codes, 1000),
-            "attention": (attention, 4)}
+            "attention": (attention, 4), "masking": (masking, 3)}
 
 
 def parse(argv=None):

@@ -16,38 +16,49 @@ def paper_figure(width, height):
     return figure
 
 
-def cloud_grid(path, titles, rows, coloured=False):
-    """Draw clouds in rows and columns.
+def panel_grid(path, titles, rows):
+    """Draw clouds and images in rows and columns.
 
     Args:
         path: the PNG to write.
         titles: of the rows.
-        rows: a list of dicts of captions → clouds (N, 3), the first of which sets the frame of its row.
-        coloured: clouds are (N, 4) and the last value, 0 … 1, is the colour.
+        rows: a list of dicts of captions → clouds (N, 3), clouds (N, 4) whose last value, 0 … 1, is the colour, or
+            images (H, W) of the same range. The first is a cloud and sets the frame of its row.
 
     Returns the picture (H, W, 3) uint8.
     """
     figure = paper_figure(2.2 * len(rows[0]), 2.2 * len(rows))
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
-    for index, (axes, title, clouds) in enumerate(zip(grid, titles, rows, strict=True)):
-        if coloured:
-            for panel, cloud in zip(axes, clouds.values(), strict=True):
-                draw_coloured(panel, cloud)
-        else:
-            draw_clouds(axes, clouds)
-        for panel, caption in zip(axes, clouds, strict=True):
+    for index, (axes, title, row) in enumerate(zip(grid, titles, rows, strict=True)):
+        plain = {caption: content for caption, content in row.items() if content.shape[1] == 3}
+        if plain:
+            draw_clouds([panel for panel, caption in zip(axes, row, strict=True) if caption in plain], plain)
+        for panel, (caption, content) in zip(axes, row.items(), strict=True):
+            if is_image(content):
+                panel.imshow(content, cmap="gray", vmin=0, vmax=1)
+                panel.set(xticks=[], yticks=[])
+            elif content.shape[1] == 4:
+                draw_coloured(panel, content, next(iter(row.values()))[:, :3])
             panel.set_title(caption if index == 0 else "", fontsize=9)
         axes[0].text(-0.04, 0.5, title, transform=axes[0].transAxes, rotation=90, ha="right", va="center", fontsize=9)
     return render(figure, path)
 
 
-def draw_coloured(axes, cloud):
-    """Draw a cloud (N, 4) of coordinates and a value, 0 … 1, as a colour."""
+def is_image(content):
+    """Whether a panel's content is an image and no cloud."""
+    return content.shape[1] > 4
+
+
+def draw_coloured(axes, cloud, frame):
+    """Draw a cloud (N, 4) of coordinates and a value, 0 … 1, as a colour; the cloud ``frame`` (M, 3) just fits in."""
     check_points("cloud", cloud[:, :3])
-    seen = project(cloud[:, :3])
+    seen, limits = project(cloud[:, :3]), project(frame)[:, :2]
     order = seen[:, 2].argsort()
     axes.scatter(seen[order, 0], seen[order, 1], c=cloud[order, 3], cmap="viridis", vmin=0, vmax=1, s=4, linewidths=0)
-    axes.set(aspect="equal")
+    middle = (limits.min(0) + limits.max(0)) / 2
+    extent = 1.05 * max((limits.max(0) - limits.min(0)).max() / 2, 1e-6)
+    axes.set(xlim=(middle[0] - extent, middle[0] + extent), ylim=(middle[1] - extent, middle[1] + extent),
+             aspect="equal")
     axes.set_axis_off()
 
 
@@ -81,8 +92,9 @@ def rank_curves(path, curves):
 
 
 def clouds_html(path, titles, rows):
-    """Write a page with every cloud of ``cloud_grid``, to be turned with the mouse."""
+    """Write a page with every cloud of ``panel_grid``, to be turned with the mouse."""
     graph, subplots = _plotly()
+    rows = [{caption: content for caption, content in row.items() if not is_image(content)} for row in rows]
     columns = list(rows[0])
     figure = subplots.make_subplots(
         rows=len(rows), cols=len(columns), specs=[[{"type": "scene"}] * len(columns)] * len(rows),

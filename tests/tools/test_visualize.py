@@ -6,6 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 import torch
+import yaml
 
 from models import build_model_from_cfg
 from models.point_embed import group
@@ -58,6 +59,47 @@ def test_features_before_and_after_and_attention(command, draw):
     assert "airplane" in page.read_text()
     draw("attention", *flags, "--number", 2)
     assert picture(command).shape[:2] == (2 * 660, 2 * 660)
+
+
+def test_masking_of_i2p(command, draw):
+    tiny = command.folder / "cfgs" / "i2p.yaml"
+    config_read = yaml.safe_load((command.folder / "cfgs" / "pretrain.yaml").read_text())
+    config_read["model"] = {
+        "NAME": "I2P_MAE", "num_groups": [32, 16, 8], "group_sizes": [8, 4, 4], "encoder_depths": [1, 1, 1],
+        "encoder_dims": [12, 24, 48], "decoder_dims": [48, 24], "num_heads": 3,
+        "clip_config": {"visual_encoder": "vit_tiny_patch16_224", "feat_dim": 24, "pretrained": False,
+                        "kwargs": {"embed_dim": 24, "depth": 2, "num_heads": 2}}}
+    tiny.write_text(yaml.safe_dump(config_read))
+    command(tiny, "--set", "max_epoch=0")
+    weights = next((command.folder / "work_dirs").rglob("ckpt-last.pth"))
+    page = command.folder / "p.html"
+    draw("masking", "--config", tiny, "--ckpts", weights, "--number", 2, "--html", page)
+    assert picture(command).shape[:2] == (2 * 660, 7 * 660)
+    assert "saliency" in page.read_text()
+    flags = ("--config", config(command, "pretrain"), "--ckpts", weights)
+    assert "masking is drawn of an I2P_MAE" in draw("masking", *flags, status=2).err
+
+
+def test_masked_and_visible_tokens_make_up_the_panels():
+    torch.manual_seed(0)
+    model = build_model_from_cfg({
+        "NAME": "I2P_MAE", "num_groups": [32, 16, 8], "group_sizes": [8, 4, 4], "encoder_depths": [1, 1, 1],
+        "encoder_dims": [12, 24, 48], "decoder_dims": [48, 24], "num_heads": 3, "mask_type": "rand",
+        "loss_2d": False}).eval()
+    points = torch.randn(64, 3)
+    with torch.no_grad():
+        panels = visualize.masking_panels(model, points)
+    assert np.array_equal(panels["input"], points.numpy())
+    assert "saliency" not in panels  # there is no image model
+    drawn = panels["visible, predicted (blue)"]
+    assert drawn.shape == (16 * 4, 4)  # all patches of the middle scale
+    visible = drawn[drawn[:, 3] == 1, :3]
+    assert 4 <= len(visible) < 64
+    assert all((points.numpy() == point).all(1).any() for point in visible)
+    image = panels["z over x, y"]
+    assert image.shape == (224, 224)
+    assert np.median(image) == 0.5  # nothing is there
+    assert image.max() > 0.6
 
 
 def test_attention_is_that_of_the_class_token():
