@@ -40,7 +40,20 @@ def _interpolate_backward(ctx, grad):
     return by_features, None, by_weight
 
 
+def _linear_max_setup(ctx, inputs, output):
+    x, weight, bias = inputs
+    ctx.save_for_backward(output[1], x, weight)
+    ctx.has_bias = bias is not None
+    ctx.mark_non_differentiable(output[1])
+
+
+def _linear_max_backward(ctx, grad, _):
+    by_x, by_weight = torch.ops.act_ops.linear_max_backward(grad, *ctx.saved_tensors)
+    return by_x, by_weight, grad.sum(0) if ctx.has_bias else None
+
+
 _derivative("chamfer", _chamfer_setup, _chamfer_backward)
 _derivative("gather_points", _index_setup, _gather_backward)
 _derivative("group_points", _index_setup, _group_backward)
 _derivative("three_interpolate", _interpolate_setup, _interpolate_backward)
+_derivative("linear_max", _linear_max_setup, _linear_max_backward)

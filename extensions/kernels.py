@@ -1,5 +1,6 @@
 """Pure-PyTorch kernels of every operator, for any device and floating type."""
 import torch
+import torch.nn.functional as F
 
 from extensions.schemas import LIBRARY
 
@@ -144,3 +145,14 @@ def three_interpolate_backward(grad, features, idx, weight):
     spread = grad.unsqueeze(-1) * weight.unsqueeze(1)  # B C n 3
     by_weight = (group_points(features, idx) * grad.unsqueeze(-1)).sum(1)  # B n 3
     return group_points_backward(spread, idx, features.shape[2]), by_weight
+
+
+@_kernel
+def linear_max(x, weight, bias):
+    return F.linear(x, weight, bias).max(1)
+
+
+@_kernel
+def linear_max_backward(grad, idx, x, weight):
+    dense = grad.new_zeros(*x.shape[:2], len(weight)).scatter_(1, idx.unsqueeze(1), grad.unsqueeze(1))  # P K C
+    return dense @ weight, dense.flatten(0, 1).T @ x.flatten(0, 1)

@@ -6,6 +6,7 @@ Indices are int64; any integer type is accepted. Wrong shapes or types are a Val
 Which kernel runs is torch's dispatch alone, see ``extensions.backend``.
 """
 import torch
+import torch.nn.functional as F
 
 import extensions  # noqa: F401 - registers the operators
 
@@ -110,6 +111,25 @@ def three_interpolate(features, idx, weight):
     features, idx = _indexed(features, idx, 3)
     _require(weight.shape == idx.shape and idx.shape[2] == 3, "idx {} and weight {} must be (B, n, 3)", idx, weight)
     return torch.ops.act_ops.three_interpolate(features, idx, weight.to(features.dtype))
+
+
+def linear_max(x, weight, bias=None):
+    """Apply a linear layer to the points of patches and take the maximum over them (PointNet, Qi et al. 2017).
+
+    Args:
+        x: (P, K, D), K at least 1.
+        weight: (C, D).
+        bias: (C).
+
+    Returns: (P, C), differentiable in all three; of equal values one point gets the gradient. On a CPU, in float32 or
+        float64, the backward pass visits that point alone, which is a K-th of the products.
+    """
+    _require(x.dim() == 3 and x.shape[1] >= 1, "x must be (P, K, D), K at least 1, not {}", x)
+    _require(weight.dim() == 2 and weight.shape[1] == x.shape[2], "weight {} must be (C, {})", weight, x.shape[2])
+    whole = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(x.device.type)
+    if x.device.type == "cpu" and whole and x.dtype == weight.dtype:
+        return torch.ops.act_ops.linear_max(x, weight, bias)[0]
+    return F.linear(x, weight, bias).max(1).values
 
 
 def _require(condition, message, *values):

@@ -1,7 +1,7 @@
 """The operators' schemas, each written once, and the shapes of their results.
 
-Clouds are (B, N, 3), features (B, C, N), indices int64. Kernels are registered elsewhere: whatever backend registers
-for a device serves it, and the pure-PyTorch kernels serve the rest.
+Clouds are (B, N, 3), features (B, C, N), of linear_max x (P, K, D) and weight (C, D); indices are int64. Kernels are
+registered elsewhere: whatever backend registers for a device serves it, and the pure-PyTorch kernels serve the rest.
 """
 import torch
 from torch.library import Library
@@ -20,6 +20,8 @@ SCHEMAS = (
     "three_nn(Tensor unknown, Tensor known) -> (Tensor, Tensor)",
     "three_interpolate(Tensor features, Tensor idx, Tensor weight) -> Tensor",
     "three_interpolate_backward(Tensor grad, Tensor features, Tensor idx, Tensor weight) -> (Tensor, Tensor)",
+    "linear_max(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)",
+    "linear_max_backward(Tensor grad, Tensor idx, Tensor x, Tensor weight) -> (Tensor, Tensor)",
 )
 
 LIBRARY = Library("act_ops", "DEF")
@@ -97,3 +99,14 @@ def three_interpolate(features, idx, weight):
 @_fake
 def three_interpolate_backward(grad, features, idx, weight):
     return features.new_empty(features.shape), weight.new_empty(weight.shape)
+
+
+@_fake
+def linear_max(x, weight, bias):
+    shape = (x.shape[0], weight.shape[0])
+    return x.new_empty(shape), _index(x, *shape)
+
+
+@_fake
+def linear_max_backward(grad, idx, x, weight):
+    return x.new_empty(x.shape), weight.new_empty(weight.shape)

@@ -2,7 +2,7 @@
 import torch
 from torch import nn
 
-from extensions.ops import furthest_point_sample, knn, three_interpolate, three_nn
+from extensions.ops import furthest_point_sample, knn, linear_max, three_interpolate, three_nn
 from models.layers import norm_relu, pointwise, pointwise_split
 from utils.errors import DataError
 
@@ -63,7 +63,7 @@ class PatchEncoder(nn.Module):
         overall = local.max(dim=1, keepdim=True).values  # BG 1 256
         conv3, norm2, _, conv4 = self.second_conv
         x = norm_relu(norm2, pointwise_split(conv3, overall, local))  # BG K 512
-        return pointwise(conv4, x).max(dim=1).values.view(batch, groups, -1)
+        return linear_max(x, conv4.weight.flatten(1), conv4.bias).view(batch, groups, -1)
 
 
 def interpolate(points, center, features):

@@ -63,4 +63,12 @@ void three_interpolate_backward(const Executor&, const T* grad, const T* feature
                                 const T* weight, T* by_features, T* by_weight, int64_t batch, int64_t channels,
                                 int64_t points, int64_t queries);
 
+#ifndef ACT_CUDA
+// grad and idx (P, C), x (P, K, D), weight (C, D): by_x[p, idx[p, c]] += grad[p, c] weight[c] and by_weight[c] +=
+// grad[p, c] x[p, idx[p, c]]; both are set here.
+template <class T>
+void linear_max_backward(const Executor&, const T* grad, const int64_t* idx, const T* x, const T* weight, T* by_x,
+                         T* by_weight, int64_t patches, int64_t group, int64_t channels, int64_t width);
+#endif
+
 }  // namespace act

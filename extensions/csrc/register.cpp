@@ -233,6 +233,24 @@ std::tuple<Tensor, Tensor> three_interpolate_backward(Tensor grad, Tensor featur
   return {by_features, by_weight};
 }
 
+#ifndef ACT_CUDA  // on a GPU the dense product, which the Python kernel is, costs little
+
+std::tuple<Tensor, Tensor> linear_max_backward(Tensor grad, Tensor idx, Tensor x, Tensor weight) {
+  const Scope scope(x);
+  grad = dense(grad), idx = dense(idx), x = dense(x), weight = dense(weight);
+  const int64_t patches = x.size(0), group = x.size(1), width = x.size(2), channels = weight.size(0);
+  check_index(idx, group);
+  Tensor by_x = empty(x, {patches, group, width}), by_weight = empty(weight, {channels, width});
+  dispatch(x, channels * width, [&](auto t) {
+    using T = decltype(t);
+    act::linear_max_backward<T>(scope.run, in<T>(grad), in<int64_t>(idx), in<T>(x), in<T>(weight), out<T>(by_x),
+                                out<T>(by_weight), patches, group, channels, width);
+  });
+  return {by_x, by_weight};
+}
+
+#endif
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(act_ops, ACT_KEY, m) {
@@ -248,4 +266,7 @@ STABLE_TORCH_LIBRARY_IMPL(act_ops, ACT_KEY, m) {
   m.impl("three_nn", TORCH_BOX(&three_nn));
   m.impl("three_interpolate", TORCH_BOX(&three_interpolate));
   m.impl("three_interpolate_backward", TORCH_BOX(&three_interpolate_backward));
+#ifndef ACT_CUDA
+  m.impl("linear_max_backward", TORCH_BOX(&linear_max_backward));
+#endif
 }

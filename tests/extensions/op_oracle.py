@@ -92,3 +92,16 @@ def three_interpolate_backward(grad, features, idx, weight):
     spread = grad[..., None] * weight[:, None]
     by_weight = (group_points(features, idx) * grad[..., None]).sum(1)
     return group_points_backward(spread, idx, features.shape[2]), by_weight
+
+
+def linear_max(x, weight, bias):
+    return (x @ weight.T + bias).max(1)
+
+
+def linear_max_backward(grad, idx, x, weight):
+    by_x, by_weight = np.zeros_like(x), np.zeros_like(weight)
+    for patch in range(len(x)):
+        for channel, point in enumerate(idx[patch]):
+            by_x[patch, point] += grad[patch, channel] * weight[channel]
+            by_weight[channel] += grad[patch, channel] * x[patch, point]
+    return by_x, by_weight

@@ -81,6 +81,9 @@ def _of_features(name, batch, points, queries):
                  (draw(4, queries), draw(4, points), index(queries, 3), draw(queries, 3)))
     yield Sample(name, "chamfer_backward", (draw(points), draw(queries), draw(points, 3), draw(queries, 3),
                                             torch.randint(queries, (batch, points), generator=random), index(queries)))
+    weight, bias = torch.randn(5, 6, generator=random), torch.randn(5, generator=random)
+    yield Sample(name, "linear_max", (draw(points, 6), weight, bias))
+    yield Sample(name, "linear_max_backward", (draw(5), index(5), draw(points, 6), weight))
 
 
 SAMPLES = [sample for name, pair in CLOUDS.items() for sample in _of_pair(name, *pair)]
@@ -89,8 +92,8 @@ SAMPLES += [sample for name, (xyz, other) in CLOUDS.items() if name in ("random"
 
 
 def strided(value):
-    """The same values in other memory: the last two axes swapped, every second element; not tensors pass."""
-    if not isinstance(value, torch.Tensor):
+    """The same values in other memory: the last two axes swapped, every second element; others than matrices pass."""
+    if not isinstance(value, torch.Tensor) or value.dim() < 2:
         return value
     spread = value.transpose(-1, -2).repeat_interleave(2, -2)
     return spread[..., ::2, :].transpose(-1, -2)

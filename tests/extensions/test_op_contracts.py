@@ -7,7 +7,7 @@ from op_samples import CLOUDS, SAMPLES, Sample, one_of_each, strided
 import extensions
 from extensions import ops
 
-DIFFERENTIABLE = ("chamfer", "gather_points", "group_points", "three_interpolate")
+DIFFERENTIABLE = ("chamfer", "gather_points", "group_points", "three_interpolate", "linear_max")
 BACKWARD = [sample.operator for sample in one_of_each() if sample.operator.endswith("_backward")]
 
 
@@ -112,9 +112,9 @@ def test_compiled(sample, dynamic):
         assert_equal(*(result if isinstance(result, tuple) else (result,) for result in results))
 
 
-@pytest.mark.parametrize("sample", [s for s in one_of_each() if s.operator not in BACKWARD], ids=str)
+@pytest.mark.parametrize("sample", [s for s in one_of_each() if s.operator not in (*BACKWARD, "linear_max")], ids=str)
 def test_autocast(sample):
-    """Under autocast results are those of float32; half-precision input is raised to it first."""
+    """Under autocast geometry is that of float32; half-precision input is raised to it first."""
     function = getattr(ops, sample.operator)
     halves = [value.bfloat16() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
               for value in sample.arguments]
@@ -126,6 +126,18 @@ def test_autocast(sample):
             result = function(*given)
         assert_equal(*(value if isinstance(value, tuple) else (value,) for value in (result, expected)))
         assert not any(value.dtype == torch.bfloat16 for value in floats(result))
+
+
+def test_a_layer_follows_autocast():
+    """A linear layer with a maximum is computed as torch's own is, gradients included."""
+    generator = torch.Generator().manual_seed(3)
+    x, weight, bias = (torch.randn(shape, generator=generator).requires_grad_() for shape in ((4, 6, 8), (5, 8), (5,)))
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = ops.linear_max(x, weight, bias)
+        expected = torch.nn.functional.linear(x, weight, bias).max(1).values
+    assert found.dtype == torch.bfloat16
+    grads = [torch.autograd.grad(value.float().square().sum(), (x, weight, bias)) for value in (found, expected)]
+    assert_equal((found, *grads[0]), (expected, *grads[1]))
 
 
 def test_gradient_reaches_half_precision_input():

@@ -34,6 +34,8 @@ WRONG = {
     "three neighbours asked of known (2, 2, 3)": lambda: ops.three_nn(cloud(2, 5, 3), cloud(2, 2, 3)),
     "idx (2, 5, 3) and weight (2, 5, 4) must be (B, n, 3)":
         lambda: ops.three_interpolate(cloud(2, 4, 9), cloud(2, 5, 3, dtype=torch.int64), cloud(2, 5, 4)),
+    "x must be (P, K, D), K at least 1, not (2, 0, 3)": lambda: ops.linear_max(cloud(2, 0, 3), cloud(4, 3)),
+    "weight (4, 2) must be (C, 3)": lambda: ops.linear_max(cloud(2, 5, 3), cloud(4, 2)),
 }
 
 

@@ -131,3 +131,29 @@ def test_ball_is_open_and_keeps_index_order():
     centres = torch.tensor([[[0.0, 0, 0], [9, 9, 9]]])
     assert ops.ball_query(xyz, centres, 1.0, 4).tolist() == [[[1, 3, 4, 1], [0, 0, 0, 0]]]
     assert ops.ball_query(xyz, centres, 1.0, 2).tolist() == [[[1, 3], [0, 0]]]
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("shape", [(50, 16, 40, 7), (7, 200, 33, 20), (3, 1, 64, 5), (1, 8, 5, 3)], ids=str)
+def test_the_gradient_of_a_maximum_visits_the_same_points(shape, bias):
+    """A linear layer with a maximum has the gradients of the two operations, ragged strips included."""
+    patches, group, width, channels = shape
+    generator = torch.Generator().manual_seed(2)
+
+    def draw(*size):
+        return torch.randn(*size, generator=generator, dtype=torch.float64).requires_grad_()
+
+    inputs = [draw(patches, group, width), draw(channels, width), *([draw(channels)] if bias else [])]
+    plain = torch.nn.functional.linear(*inputs).max(1).values
+    gradient = torch.randn(plain.shape, generator=generator, dtype=torch.float64)
+    expected = torch.autograd.grad(plain, inputs, gradient)
+    for dtype, tolerance in ((torch.float64, 1e-12), (torch.float32, 2e-5)):
+        given = [value.detach().to(dtype).requires_grad_() for value in inputs]
+        found = ops.linear_max(*given)
+        torch.testing.assert_close(found.double(), plain, rtol=tolerance, atol=tolerance)
+        for value, wanted in zip(torch.autograd.grad(found, given, gradient.to(dtype)), expected, strict=True):
+            assert value.dtype == dtype
+            torch.testing.assert_close(value.double(), wanted, rtol=tolerance, atol=tolerance)
+    twice = [torch.autograd.grad(ops.linear_max(*given), given, gradient.float()) for _ in range(2)]
+    assert all(one.equal(two) for one, two in zip(*twice, strict=True))
