@@ -52,8 +52,20 @@ def _linear_max_backward(ctx, grad, _):
     return by_x, by_weight, grad.sum(0) if ctx.has_bias else None
 
 
+def _norm_relu_setup(ctx, inputs, output):
+    x, offset, weight, bias, ctx.eps = inputs
+    ctx.save_for_backward(x, offset, weight, bias, *output[1:])
+    ctx.mark_non_differentiable(*output[1:])
+
+
+def _norm_relu_backward(ctx, grad, *_):
+    by_x, by_offset, by_weight, by_bias = torch.ops.act_ops.norm_relu_backward(grad, *ctx.saved_tensors, ctx.eps)
+    return by_x, None if ctx.saved_tensors[1] is None else by_offset, by_weight, by_bias, None
+
+
 _derivative("chamfer", _chamfer_setup, _chamfer_backward)
 _derivative("gather_points", _index_setup, _gather_backward)
 _derivative("group_points", _index_setup, _group_backward)
 _derivative("three_interpolate", _interpolate_setup, _interpolate_backward)
 _derivative("linear_max", _linear_max_setup, _linear_max_backward)
+_derivative("norm_relu", _norm_relu_setup, _norm_relu_backward)

@@ -156,3 +156,21 @@ def linear_max(x, weight, bias):
 def linear_max_backward(grad, idx, x, weight):
     dense = grad.new_zeros(*x.shape[:2], len(weight)).scatter_(1, idx.unsqueeze(1), grad.unsqueeze(1))  # P K C
     return dense @ weight, dense.flatten(0, 1).T @ x.flatten(0, 1)
+
+
+@_kernel
+def norm_relu(x, offset, weight, bias, eps):
+    x = (x if offset is None else x + offset.unsqueeze(1)).contiguous()
+    variance, mean = torch.var_mean(x, (0, 1), correction=0)
+    return ((x - mean) * (weight * torch.rsqrt(variance + eps)) + bias).relu_(), mean, variance
+
+
+@_kernel
+def norm_relu_backward(grad, x, offset, weight, bias, mean, variance, eps):
+    inverse = torch.rsqrt(variance + eps)
+    centred = (x if offset is None else x + offset.unsqueeze(1)).contiguous() - mean  # P K C
+    passed = grad.contiguous() * (centred * (weight * inverse) + bias > 0)
+    by_bias, by_weight = passed.sum((0, 1)), (passed * centred).sum((0, 1)) * inverse
+    count = x.shape[0] * x.shape[1]
+    by_x = (passed - by_bias / count - centred * (by_weight * inverse / count)) * (weight * inverse)
+    return by_x, by_x.new_empty(0, x.shape[2]) if offset is None else by_x.sum(1), by_weight, by_bias

@@ -8,7 +8,7 @@ Which kernel runs is torch's dispatch alone, see ``extensions.backend``.
 import torch
 import torch.nn.functional as F
 
-import extensions  # noqa: F401 - registers the operators
+import extensions
 
 
 def furthest_point_sample(xyz, npoint, skip_origin=True):
@@ -121,15 +121,38 @@ def linear_max(x, weight, bias=None):
         weight: (C, D).
         bias: (C).
 
-    Returns: (P, C), differentiable in all three; of equal values one point gets the gradient. On a CPU, in float32 or
-        float64, the backward pass visits that point alone, which is a K-th of the products.
+    Returns: (P, C), differentiable in all three; of equal values one point gets the gradient. Where ``fused`` says so,
+        the backward pass visits that point alone, which is a K-th of the products.
     """
     _require(x.dim() == 3 and x.shape[1] >= 1, "x must be (P, K, D), K at least 1, not {}", x)
     _require(weight.dim() == 2 and weight.shape[1] == x.shape[2], "weight {} must be (C, {})", weight, x.shape[2])
-    whole = x.dtype in (torch.float32, torch.float64) and not torch.is_autocast_enabled(x.device.type)
-    if x.device.type == "cpu" and whole and x.dtype == weight.dtype:
+    if fused(x, weight):
         return torch.ops.act_ops.linear_max(x, weight, bias)[0]
     return F.linear(x, weight, bias).max(1).values
+
+
+def norm_relu(x, offset, weight, bias, eps):
+    """Normalise features over all points, as batch norm does in training, and apply a ReLU (Ioffe and Szegedy 2015).
+
+    Args:
+        x: (P, K, C), at least two points in all.
+        offset: (P, C), added to all points of a patch first; or None.
+        weight, bias: (C).
+        eps: added to the variance.
+
+    Returns: (P, K, C), differentiable in all but ``eps``; mean and variance (C) before normalising, of all points and
+        not corrected for their number, without a gradient.
+    """
+    _require(x.dim() == 3 and x.shape[0] * x.shape[1] > 1, "x must be (P, K, C) of two points or more, not {}", x)
+    _require(offset is None or offset.shape == (x.shape[0], x.shape[2]), "offset of x {} must be (P, C)", x)
+    _require(weight.shape == bias.shape == x.shape[2:], "weight {} and bias {} must be (C)", weight, bias)
+    return torch.ops.act_ops.norm_relu(x, offset, weight, bias, eps)
+
+
+def fused(x, weight):
+    """Whether layers with this input and weight have kernels of their own: on a CPU, compiled, in full precision."""
+    return (x.device.type == "cpu" and x.dtype in (torch.float32, torch.float64) and x.dtype == weight.dtype
+            and not torch.is_autocast_enabled("cpu") and extensions.backend("cpu") == "compiled C++")
 
 
 def _require(condition, message, *values):

@@ -1,7 +1,7 @@
 """The operators' schemas, each written once, and the shapes of their results.
 
-Clouds are (B, N, 3), features (B, C, N), of linear_max x (P, K, D) and weight (C, D); indices are int64. Kernels are
-registered elsewhere: whatever backend registers for a device serves it, and the pure-PyTorch kernels serve the rest.
+Clouds are (B, N, 3), features (B, C, N), those of layers (P, K, C), indices int64. Kernels are registered elsewhere:
+whatever backend registers for a device serves it, and the pure-PyTorch kernels serve the rest.
 """
 import torch
 from torch.library import Library
@@ -22,6 +22,9 @@ SCHEMAS = (
     "three_interpolate_backward(Tensor grad, Tensor features, Tensor idx, Tensor weight) -> (Tensor, Tensor)",
     "linear_max(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)",
     "linear_max_backward(Tensor grad, Tensor idx, Tensor x, Tensor weight) -> (Tensor, Tensor)",
+    "norm_relu(Tensor x, Tensor? offset, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor)",
+    "norm_relu_backward(Tensor grad, Tensor x, Tensor? offset, Tensor weight, Tensor bias, Tensor mean,"
+    " Tensor variance, float eps) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 
 LIBRARY = Library("act_ops", "DEF")
@@ -110,3 +113,14 @@ def linear_max(x, weight, bias):
 @_fake
 def linear_max_backward(grad, idx, x, weight):
     return x.new_empty(x.shape), weight.new_empty(weight.shape)
+
+
+@_fake
+def norm_relu(x, offset, weight, bias, eps):
+    return x.new_empty(x.shape), weight.new_empty(weight.shape), weight.new_empty(weight.shape)
+
+
+@_fake
+def norm_relu_backward(grad, x, offset, weight, bias, mean, variance, eps):
+    by_offset = x.new_empty((0 if offset is None else x.shape[0], x.shape[2]))
+    return x.new_empty(x.shape), by_offset, weight.new_empty(weight.shape), weight.new_empty(weight.shape)

@@ -2,7 +2,7 @@
 import torch
 from torch import nn
 
-from models.layers import norm_relu, pointwise, pointwise_split
+from models.layers import norm_relu, pointwise, pointwise_split_norm_relu
 
 GRID_STEPS = 2
 GRID_EXTENT = 0.05
@@ -33,8 +33,7 @@ class FoldingDecoder(nn.Module):
         coarse = self.mlp(tokens).view(batch * groups, self.num_coarse, 3)
         anchor = coarse.repeat_interleave(GRID_STEPS ** 2, dim=1)  # BG K 3
         conv1, norm1, _, conv2, norm2, _, conv3 = self.final_conv
-        x = pointwise_split(conv1, tokens, self.grid.to(tokens.dtype), anchor)  # BG K 512
-        x = norm_relu(norm1, x)
+        x = pointwise_split_norm_relu(conv1, norm1, tokens, self.grid.to(tokens.dtype), anchor)  # BG K 512
         x = norm_relu(norm2, pointwise(conv2, x))
         fine = pointwise(conv3, x) + anchor
         return coarse.view(batch, groups, -1, 3), fine.view(batch, groups, -1, 3)

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from extensions.ops import furthest_point_sample, knn, linear_max, three_interpolate, three_nn
-from models.layers import norm_relu, pointwise, pointwise_split
+from models.layers import norm_relu, pointwise, pointwise_split_norm_relu
 from utils.errors import DataError
 
 
@@ -62,7 +62,7 @@ class PatchEncoder(nn.Module):
         local = pointwise(conv2, norm_relu(norm1, x))  # BG K 256
         overall = local.max(dim=1, keepdim=True).values  # BG 1 256
         conv3, norm2, _, conv4 = self.second_conv
-        x = norm_relu(norm2, pointwise_split(conv3, overall, local))  # BG K 512
+        x = pointwise_split_norm_relu(conv3, norm2, overall, local)  # BG K 512
         return linear_max(x, conv4.weight.flatten(1), conv4.bias).view(batch, groups, -1)
 
 

@@ -69,6 +69,16 @@ void three_interpolate_backward(const Executor&, const T* grad, const T* feature
 template <class T>
 void linear_max_backward(const Executor&, const T* grad, const int64_t* idx, const T* x, const T* weight, T* by_x,
                          T* by_weight, int64_t patches, int64_t group, int64_t channels, int64_t width);
+
+// x (P, K, C), offset (P, C) or null, weight, bias, mean and variance (C): y = ReLU of the batch norm of x + offset.
+template <class T>
+void norm_relu(const Executor&, const T* x, const T* offset, const T* weight, const T* bias, double eps, T* y, T* mean,
+               T* variance, int64_t patches, int64_t group, int64_t channels);
+
+template <class T>
+void norm_relu_backward(const Executor&, const T* grad, const T* x, const T* offset, const T* weight, const T* bias,
+                        const T* mean, const T* variance, double eps, T* by_x, T* by_offset, T* by_weight, T* by_bias,
+                        int64_t patches, int64_t group, int64_t channels);
 #endif
 
 }  // namespace act

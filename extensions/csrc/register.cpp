@@ -7,6 +7,7 @@
 #include <torch/csrc/stable/tensor.h>
 #include <torch/headeronly/util/shim_utils.h>
 
+#include <optional>
 #include <tuple>
 
 #include "kernels.h"
@@ -233,7 +234,7 @@ std::tuple<Tensor, Tensor> three_interpolate_backward(Tensor grad, Tensor featur
   return {by_features, by_weight};
 }
 
-#ifndef ACT_CUDA  // on a GPU the dense product, which the Python kernel is, costs little
+#ifndef ACT_CUDA  // on a GPU torch's own layers, which extensions/ops.py takes there, cost little
 
 std::tuple<Tensor, Tensor> linear_max_backward(Tensor grad, Tensor idx, Tensor x, Tensor weight) {
   const Scope scope(x);
@@ -247,6 +248,40 @@ std::tuple<Tensor, Tensor> linear_max_backward(Tensor grad, Tensor idx, Tensor x
                                 out<T>(by_weight), patches, group, channels, width);
   });
   return {by_x, by_weight};
+}
+
+using Optional = std::optional<Tensor>;
+
+std::tuple<Tensor, Tensor, Tensor> norm_relu(Tensor x, Optional offset, Tensor weight, Tensor bias, double eps) {
+  const Scope scope(x);
+  x = dense(x), weight = dense(weight), bias = dense(bias);
+  if (offset) offset = dense(*offset);
+  const int64_t patches = x.size(0), group = x.size(1), channels = x.size(2);
+  Tensor y = empty(x, {patches, group, channels}), mean = empty(x, {channels}), variance = empty(x, {channels});
+  dispatch(x, channels, [&](auto t) {
+    using T = decltype(t);
+    act::norm_relu<T>(scope.run, in<T>(x), offset ? in<T>(*offset) : nullptr, in<T>(weight), in<T>(bias), eps,
+                      out<T>(y), out<T>(mean), out<T>(variance), patches, group, channels);
+  });
+  return {y, mean, variance};
+}
+
+std::tuple<Tensor, Tensor, Tensor, Tensor> norm_relu_backward(Tensor grad, Tensor x, Optional offset, Tensor weight,
+                                                              Tensor bias, Tensor mean, Tensor variance, double eps) {
+  const Scope scope(x);
+  grad = dense(grad), x = dense(x), weight = dense(weight), bias = dense(bias);
+  mean = dense(mean), variance = dense(variance);
+  if (offset) offset = dense(*offset);
+  const int64_t patches = x.size(0), group = x.size(1), channels = x.size(2);
+  Tensor by_x = empty(x, {patches, group, channels}), by_offset = empty(x, {offset ? patches : 0, channels});
+  Tensor by_weight = empty(x, {channels}), by_bias = empty(x, {channels});
+  dispatch(x, channels, [&](auto t) {
+    using T = decltype(t);
+    act::norm_relu_backward<T>(scope.run, in<T>(grad), in<T>(x), offset ? in<T>(*offset) : nullptr, in<T>(weight),
+                               in<T>(bias), in<T>(mean), in<T>(variance), eps, out<T>(by_x), out<T>(by_offset),
+                               out<T>(by_weight), out<T>(by_bias), patches, group, channels);
+  });
+  return {by_x, by_offset, by_weight, by_bias};
 }
 
 #endif
@@ -268,5 +303,7 @@ STABLE_TORCH_LIBRARY_IMPL(act_ops, ACT_KEY, m) {
   m.impl("three_interpolate_backward", TORCH_BOX(&three_interpolate_backward));
 #ifndef ACT_CUDA
   m.impl("linear_max_backward", TORCH_BOX(&linear_max_backward));
+  m.impl("norm_relu", TORCH_BOX(&norm_relu));
+  m.impl("norm_relu_backward", TORCH_BOX(&norm_relu_backward));
 #endif
 }

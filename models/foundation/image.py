@@ -1,4 +1,5 @@
 """Image models that look at pictures of clouds: a frozen Transformer of timm's with its patch embedding."""
+import torch.nn.functional as F
 from torch import nn
 
 from models.foundation.vision import CLIP_TOWERS, VisionTransformer
@@ -43,9 +44,11 @@ class ImageModel(nn.Module):
 
 def class_attention(block, x):
     """Return how much the first of tokens (B, N, C) attends to each in a timm block (B, N), averaged over heads."""
-    attention = block.attn
-    qkv = attention.qkv(block.norm1(x)).unflatten(-1, (3, attention.num_heads, -1))  # B N 3 H D
-    q, k = qkv[:, :1, 0].transpose(1, 2), qkv[:, :, 1].transpose(1, 2)  # B H 1 D and B H N D
+    attention, x = block.attn, block.norm1(x)
+    weights = attention.qkv.weight.chunk(3)
+    biases = (None,) * 3 if attention.qkv.bias is None else attention.qkv.bias.chunk(3)
+    q, k = (F.linear(part, weight, bias).unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+            for part, weight, bias in zip((x[:, :1], x), weights, biases, strict=False))  # B H 1 D and B H N D
     q, k = attention.q_norm(q), attention.k_norm(k)
     score = (q @ k.transpose(-1, -2)).float() * attention.scale  # B H 1 N
     return score.softmax(-1).mean(1).squeeze(1)

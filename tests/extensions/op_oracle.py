@@ -105,3 +105,18 @@ def linear_max_backward(grad, idx, x, weight):
             by_x[patch, point] += grad[patch, channel] * weight[channel]
             by_weight[channel] += grad[patch, channel] * x[patch, point]
     return by_x, by_weight
+
+
+def norm_relu(x, offset, weight, bias, eps):
+    x = x + offset[:, None]
+    mean, variance = x.mean((0, 1)), x.var((0, 1))
+    return np.maximum((x - mean) / np.sqrt(variance + eps) * weight + bias, 0), mean, variance
+
+
+def norm_relu_backward(grad, x, offset, weight, bias, mean, variance, eps):
+    normed = (x + offset[:, None] - mean) / np.sqrt(variance + eps)
+    passed = grad * (normed * weight + bias > 0)
+    by_bias, by_weight = passed.sum((0, 1)), (passed * normed).sum((0, 1))
+    count = x.shape[0] * x.shape[1]
+    by_x = (passed - by_bias / count - normed * by_weight / count) * weight / np.sqrt(variance + eps)
+    return by_x, by_x.sum(1), by_weight, by_bias

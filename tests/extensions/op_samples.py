@@ -84,6 +84,11 @@ def _of_features(name, batch, points, queries):
     weight, bias = torch.randn(5, 6, generator=random), torch.randn(5, generator=random)
     yield Sample(name, "linear_max", (draw(points, 6), weight, bias))
     yield Sample(name, "linear_max_backward", (draw(5), index(5), draw(points, 6), weight))
+    if batch * points > 1:
+        norm = weight[0] + 2, weight[1]
+        yield Sample(name, "norm_relu", (draw(points, 6), draw(6), *norm, 1e-5))
+        yield Sample(name, "norm_relu_backward", (draw(points, 6), draw(points, 6), draw(6), *norm, bias.new_zeros(6),
+                                                  bias.new_ones(6), 1e-5))
 
 
 SAMPLES = [sample for name, pair in CLOUDS.items() for sample in _of_pair(name, *pair)]

@@ -7,7 +7,8 @@ from op_samples import CLOUDS, SAMPLES, Sample, one_of_each, strided
 import extensions
 from extensions import ops
 
-DIFFERENTIABLE = ("chamfer", "gather_points", "group_points", "three_interpolate", "linear_max")
+DIFFERENTIABLE = ("chamfer", "gather_points", "group_points", "three_interpolate", "linear_max", "norm_relu")
+LAYERS = ("linear_max", "norm_relu")
 BACKWARD = [sample.operator for sample in one_of_each() if sample.operator.endswith("_backward")]
 
 
@@ -42,11 +43,12 @@ def assert_equal(one, two):
 @pytest.mark.parametrize("operator", DIFFERENTIABLE)
 def test_gradcheck(operator, name):
     sample = next(sample for sample in one_of_each(name) if sample.operator == operator)
-    arguments = [value.double().requires_grad_() if value.is_floating_point() else value for value in sample.arguments]
+    arguments = [value.double().requires_grad_() if isinstance(value, torch.Tensor) and value.is_floating_point()
+                 else value for value in sample.arguments]
 
     def differentiable(*values):
         result = getattr(ops, operator)(*values)
-        return result[:2] if operator == "chamfer" else result
+        return result[:{"chamfer": 2, "norm_relu": 1}[operator]] if isinstance(result, tuple) else result
 
     assert torch.autograd.gradcheck(differentiable, arguments, fast_mode=True)
 
@@ -112,7 +114,7 @@ def test_compiled(sample, dynamic):
         assert_equal(*(result if isinstance(result, tuple) else (result,) for result in results))
 
 
-@pytest.mark.parametrize("sample", [s for s in one_of_each() if s.operator not in (*BACKWARD, "linear_max")], ids=str)
+@pytest.mark.parametrize("sample", [s for s in one_of_each() if s.operator not in (*BACKWARD, *LAYERS)], ids=str)
 def test_autocast(sample):
     """Under autocast geometry is that of float32; half-precision input is raised to it first."""
     function = getattr(ops, sample.operator)

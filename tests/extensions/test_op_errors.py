@@ -35,6 +35,11 @@ WRONG = {
     "idx (2, 5, 3) and weight (2, 5, 4) must be (B, n, 3)":
         lambda: ops.three_interpolate(cloud(2, 4, 9), cloud(2, 5, 3, dtype=torch.int64), cloud(2, 5, 4)),
     "x must be (P, K, D), K at least 1, not (2, 0, 3)": lambda: ops.linear_max(cloud(2, 0, 3), cloud(4, 3)),
+    "x must be (P, K, C) of two points or more, not (1, 1, 3)":
+        lambda: ops.norm_relu(cloud(1, 1, 3), None, cloud(3), cloud(3), 1e-5),
+    "offset of x (2, 5, 3) must be (P, C)":
+        lambda: ops.norm_relu(cloud(2, 5, 3), cloud(5, 3), cloud(3), cloud(3), 1e-5),
+    "weight (4,) and bias (3,) must be (C)": lambda: ops.norm_relu(cloud(2, 5, 3), None, cloud(4), cloud(3), 1e-5),
     "weight (4, 2) must be (C, 3)": lambda: ops.linear_max(cloud(2, 5, 3), cloud(4, 2)),
 }
 

@@ -157,3 +157,39 @@ def test_the_gradient_of_a_maximum_visits_the_same_points(shape, bias):
             torch.testing.assert_close(value.double(), wanted, rtol=tolerance, atol=tolerance)
     twice = [torch.autograd.grad(ops.linear_max(*given), given, gradient.float()) for _ in range(2)]
     assert all(one.equal(two) for one, two in zip(*twice, strict=True))
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("offset", [False, True])
+@pytest.mark.parametrize("shape", [(50, 16, 40), (3, 200, 33), (301, 1, 5), (1, 90, 64)], ids=str)
+def test_norm_and_relu_in_one_are_the_two_layers(shape, offset):
+    """Batch norm in training and a ReLU, of many blocks of rows and an uneven number of patches a thread."""
+    patches, group, channels = shape
+    generator = torch.Generator().manual_seed(2)
+
+    def draw(*size):
+        return torch.randn(*size, generator=generator, dtype=torch.float64)
+
+    x = (3 * draw(*shape) + 5).requires_grad_()
+    added, weight, bias = (value.requires_grad_() for value in (draw(patches, channels), draw(channels),
+                                                                draw(channels)))
+    inputs = [x, weight, bias, *([added] if offset else [])]
+    whole = (x + added.unsqueeze(1) if offset else x).flatten(0, 1)
+    plain = torch.nn.functional.batch_norm(whole, None, None, weight, bias, training=True).relu().view(shape)
+    gradient = draw(*shape)
+    expected = torch.autograd.grad(plain, inputs, gradient)
+    for dtype, tolerance in ((torch.float64, 1e-10), (torch.float32, 1e-4)):
+        given = [value.detach().to(dtype).requires_grad_() for value in inputs]
+        y, mean, variance = ops.norm_relu(given[0], given[3] if offset else None, *given[1:3], 1e-5)
+        for value, wanted in ((y, plain), (mean, whole.mean(0)), (variance, whole.var(0, correction=0))):
+            torch.testing.assert_close(value.double(), wanted, rtol=tolerance, atol=tolerance)
+        for value, wanted in zip(torch.autograd.grad(y, given, gradient.to(dtype)), expected, strict=True):
+            torch.testing.assert_close(value.double(), wanted, rtol=tolerance, atol=tolerance)
+
+
+def test_not_a_number_passes_a_relu():
+    x = torch.randn(4, 3, 5, generator=torch.Generator().manual_seed(0))
+    x[1, 2, 3] = float("nan")
+    y = ops.norm_relu(x, None, torch.ones(5), torch.zeros(5), 1e-5)[0]
+    assert y[..., 3].isnan().all()
+    assert not y[..., :3].isnan().any()

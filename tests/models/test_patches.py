@@ -1,10 +1,13 @@
 """The efficient forms of the layers against the plain formulas that the published networks are written in."""
+import copy
+
 import pytest
 import torch
 from torch import nn
 
 from models.dgcnn import DGCNN, center_graph
 from models.folding import FoldingDecoder
+from models.layers import norm_relu
 from models.masking import make_mask
 from models.point_embed import PatchEncoder, gather, group
 from utils.errors import ConfigError, DataError
@@ -28,6 +31,18 @@ def test_patch_encoder_is_the_plain_pointnet(training):
     x = torch.cat([x.max(1, keepdim=True).values.expand(-1, 8, -1), x], -1)
     expected = plain(encoder.second_conv, x).max(1).values.view(2, 5, 24)
     torch.testing.assert_close(encoder(patches), expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", [(40, 6), (5, 8, 6)])
+def test_norm_relu_keeps_the_statistics_that_batch_norm_keeps(shape):
+    norm, x = nn.BatchNorm1d(6), torch.randn(shape) + 2
+    plain_norm = copy.deepcopy(norm)
+    for factor in (1, 3):
+        found = norm_relu(norm, factor * x)
+        torch.testing.assert_close(found, plain_norm(factor * x.flatten(0, -2)).relu().view(shape))
+    for key, value in plain_norm.state_dict().items():
+        torch.testing.assert_close(norm.state_dict()[key], value)
+    torch.testing.assert_close(norm_relu(norm.eval(), x), plain_norm.eval()(x.flatten(0, -2)).relu().view(shape))
 
 
 def test_dgcnn_is_the_plain_edge_convolution():
