@@ -5,6 +5,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
+import torch.nn.functional as F
 
 from extensions import kernels, ops
 
@@ -12,6 +13,7 @@ from extensions import kernels, ops
 FPS = ((32, 1024, 64), (32, 2048, 128), (32, 8192, 1200), (8, 16384, 1024))
 KNN = ((128, 1024, 64, 32), (32, 2048, 128, 32), (128, 64, 64, 4), (8, 8192, 512, 32))  # ..., queries, k
 CHAMFER = ((8192, 32, 32), (8192, 8, 32), (1, 2048, 2048))
+LAYERS = ((512, 32, 512, 384), (4096, 16, 512, 96))  # patches, points, channels given and made
 SECONDS = 1.0  # spent on each measurement at least
 
 
@@ -40,7 +42,8 @@ def surfaces(batch, points, device):
 def measure_ops(device):
     """Return a row for each operator and size: ``op``, ``size``, ``ms`` and the ``peers``' times."""
     return [*(measure_fps(*size, device) for size in FPS), *(measure_knn(*size, device) for size in KNN),
-            *(measure_chamfer(*size, device) for size in CHAMFER), *measure_index_ops(device)]
+            *(measure_chamfer(*size, device) for size in CHAMFER), *measure_index_ops(device),
+            *(measure_linear_max(*size, device) for size in LAYERS), *(measure_norm(*size, device) for size in LAYERS)]
 
 
 def row(op, size, device, function, **peers):
@@ -91,6 +94,31 @@ def measure_index_ops(device):
 def beside_python(name, size, device, *given):
     return row(name, size, device, lambda: getattr(ops, name)(*given),
                pure_PyTorch=lambda: getattr(kernels, name)(*given))
+
+
+def measure_linear_max(patches, points, given, made, device):
+    x, weight, bias = (torch.randn(size, device=device).requires_grad_()
+                       for size in ((patches, points, given), (made, given), (made,)))
+    gradient = torch.randn(patches, made, device=device)
+    return row("linear_max, forward + backward", f"{patches}x{points}x({given}->{made})", device,
+               lambda: torch.autograd.grad(ops.linear_max(x, weight, bias), (x, weight, bias), gradient),
+               pure_PyTorch=lambda: torch.autograd.grad(
+                   F.linear(x, weight, bias).max(1).values, (x, weight, bias), gradient))
+
+
+def measure_norm(patches, points, channels, _, device):
+    x, offset, weight, bias = (torch.randn(size, device=device).requires_grad_() for size in (
+        (patches, points, channels), (patches, channels), (channels,), (channels,)))
+    gradient = torch.randn(x.shape, device=device)
+
+    def layers():
+        whole = (x + offset.unsqueeze(1)).flatten(0, 1)
+        return F.batch_norm(whole, None, None, weight, bias, training=True).relu_().view(x.shape)
+
+    return row("norm_relu, forward + backward", f"{patches}x{points}x{channels}", device,
+               lambda: torch.autograd.grad(ops.norm_relu(x, offset, weight, bias, 1e-5)[0],
+                                           (x, offset, weight, bias), gradient),
+               pure_PyTorch=lambda: torch.autograd.grad(layers(), (x, offset, weight, bias), gradient))
 
 
 class PythonChamfer(torch.autograd.Function):

@@ -19,6 +19,7 @@ def run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark_ops, "FPS", ((2, 50, 5),))
     monkeypatch.setattr(benchmark_ops, "KNN", ((2, 40, 8, 4),))
     monkeypatch.setattr(benchmark_ops, "CHAMFER", ((4, 8, 8),))
+    monkeypatch.setattr(benchmark_ops, "LAYERS", ((4, 8, 6, 5),))
     monkeypatch.setattr(benchmark, "MATMUL", 64)
     stages = {"stage1": ("autoencoder", runner_autoencoder.Autoencoding, autoencoder_arguments),
               "stage2": ("pretrain", runner_pretrain.Pretraining, main_arguments),
