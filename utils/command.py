@@ -16,19 +16,15 @@ def run_command(main):
     try:
         _run(main)
     except UserError as error:
+        _end_dead_worker(error)
         _end(f"error: {one_line(error)}", USER_ERROR)
     except StoppedBySignal as stop:
         _end(str(stop), 128 + stop.number)
     except KeyboardInterrupt:
         _end("stopped", 130)
-    except RuntimeError as error:
-        if "DataLoader worker (pid" in str(error):
-            if hasattr(signal, "SIGCHLD"):
-                signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report the others' end too
-            reason = next(line for line in str(error).splitlines() if "DataLoader worker (pid" in line).strip(" .")
-            _end(f"error: a process that loads data has died ({reason}), most often for want of memory or of room in "
-                 f"/dev/shm: go on with --resume and a lower --num_workers", USER_ERROR)
-        if not _lost_another(error):
+    except Exception as error:
+        _end_dead_worker(error)
+        if not (isinstance(error, RuntimeError) and _lost_another(error)):
             raise
         _end(f"error: another process of this run has ended; what it says is the reason. Here: {one_line(error)[:100]}",
              LOST)
@@ -48,6 +44,22 @@ def _end(text, status):
     number = os.environ.get("RANK", "0")
     print(text if number == "0" else f"[process {number}] {text}", file=sys.stderr, flush=True)
     sys.exit(status)
+
+
+def _end_dead_worker(error):
+    """Exit if a process that loads data has died before ``error``.
+
+    torch says so wherever the program is at that moment, and what is cut short there may raise an error of its own.
+    """
+    while error is not None and "DataLoader worker (pid" not in str(error):
+        error = error.__cause__ or error.__context__
+    if error is None:
+        return
+    if hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report the others' end too
+    reason = next(line for line in str(error).splitlines() if "DataLoader worker (pid" in line).strip(" .")
+    _end(f"error: a process that loads data has died ({reason}), most often for want of memory or of room in "
+         f"/dev/shm: go on with --resume and a lower --num_workers", USER_ERROR)
 
 
 def _lost_another(error):
