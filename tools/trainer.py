@@ -112,8 +112,8 @@ class Trainer:
     def step(self, batch, update=True):
         """Train on one batch: losses, gradients and, with ``update``, the optimizer; return the losses as reported.
 
-        There ``loss`` is a number, the mean over all processes, read once, which is the only wait for a GPU. With it
-        comes ``told``, the signal that any of them was sent, or 0.
+        There ``loss`` is a number, the mean over all processes, read once, which is the only wait for a GPU; with it
+        comes the signal that any of them was sent, which ``told`` then is.
         """
         experiment, progress = self.experiment, self.progress
         batch = [part.to(experiment.device, non_blocking=True) for part in batch]
