@@ -65,7 +65,7 @@ def read_h5(path, advice):
     except (OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         reason = " ".join(str(error).split())[:120]
         raise DataError(f"{path} is damaged or not an HDF5 file ({reason}): {advice}") from error
-    labels = labels.reshape(-1) if labels.size == len(labels) else labels
+    labels = labels.reshape(-1) if labels.ndim and labels.size == len(labels) else labels
     if clouds.ndim != 3 or clouds.shape[2] != 3 or clouds.dtype.kind not in "fiu" or not len(clouds):
         raise DataError(f"{path} holds 'data' of shape {clouds.shape} and type {clouds.dtype}, not (N, points, 3)")
     if labels.shape != (len(clouds),) or labels.dtype.kind not in "iu":

@@ -121,8 +121,8 @@ def linear_max(x, weight, bias=None):
         weight: (C, D).
         bias: (C).
 
-    Returns: (P, C), differentiable in all three; of equal values one point gets the gradient. Where ``fused`` says so,
-        the backward pass visits that point alone, which is a K-th of the products.
+    Returns: (P, C), differentiable in all three (once); of equal values one point gets the gradient. Where ``fused``
+        says so, the backward pass visits that point alone, which is a K-th of the products.
     """
     _require(x.dim() == 3 and x.shape[1] >= 1, "x must be (P, K, D), K at least 1, not {}", x)
     _require(weight.dim() == 2 and weight.shape[1] == x.shape[2], "weight {} must be (C, {})", weight, x.shape[2])
@@ -140,8 +140,8 @@ def norm_relu(x, offset, weight, bias, eps):
         weight, bias: (C).
         eps: added to the variance.
 
-    Returns: (P, K, C), differentiable in all but ``eps``; mean and variance (C) before normalising, of all points and
-        not corrected for their number, without a gradient.
+    Returns: (P, K, C), differentiable in all but ``eps`` (once); mean and variance (C) before normalising, of all
+        points and not corrected for their number, without a gradient.
     """
     _require(x.dim() == 3 and x.shape[0] * x.shape[1] > 1, "x must be (P, K, C) of two points or more, not {}", x)
     _require(offset is None or offset.shape == (x.shape[0], x.shape[2]), "offset of x {} must be (P, C)", x)

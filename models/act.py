@@ -9,6 +9,7 @@ from models.layers import position_mlp
 from models.losses import distillation_loss
 from models.masking import make_mask
 from models.point_embed import gather, group
+from models.prompted import without_weights
 from models.student import PointEncoder, init_truncated_normal, init_xavier
 from models.transformer import TransformerDecoder
 from utils.checkpoint import load_model, read_weights
@@ -164,7 +165,7 @@ def build_teacher(config):
     for key in ("teacher_codes", "teacher_mode", "teacher_target"):
         keys.pop(key, None)
     if path and "visual_embed_type" in keys:  # the checkpoint holds the foundation Transformer too
-        keys["visual_embed_pretrained"] = False
+        keys |= without_weights(keys)
     teacher = build_model_from_cfg(keys, "model.dvae_config")
     if path:
         load_model(teacher, read_weights(path), path)

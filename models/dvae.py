@@ -11,6 +11,7 @@ from models.point_embed import PatchEncoder, group
 from utils.distributed import gather_batch
 from utils.errors import ConfigError
 from utils.metrics import codebook_perplexity
+from utils.registry import check_whole
 
 
 @MODELS.register
@@ -23,6 +24,8 @@ class DiscreteVAE(nn.Module):
 
     def __init__(self, *, group_size, num_group, num_tokens, encoder_dims, tokens_dims, decoder_dims):
         super().__init__()
+        check_whole(1, group_size=group_size, num_group=num_group, num_tokens=num_tokens, encoder_dims=encoder_dims,
+                    tokens_dims=tokens_dims, decoder_dims=decoder_dims)
         if group_size % 4:
             raise ConfigError(f"model.group_size is {group_size}; the decoder folds 2 × 2 points: give a multiple of 4")
         self.group_size, self.num_group, self.num_tokens = group_size, num_group, num_tokens

@@ -44,11 +44,14 @@ def _products(conv, parts):
 
 
 def _added(products):
-    total = max(products, key=torch.numel)
+    shape = torch.broadcast_shapes(*(product.shape for product in products))
+    whole = next((product for product in products if product.shape == shape), None)
+    if whole is None:
+        return sum(products)
     for product in products:
-        if product is not total:
-            total += product  # in place: nothing needs the product itself again
-    return total
+        if product is not whole:
+            whole += product  # in place: nothing needs the product itself again
+    return whole
 
 
 def norm_relu(norm, x):
@@ -60,7 +63,7 @@ def norm_relu(norm, x):
 
 def _fused(norm, x):
     """Whether norm and ReLU of ``x`` are one operator: in training, and where torch.compile does not join them."""
-    return (norm.training and type(norm) is nn.BatchNorm1d and ops.fused(x, norm.weight)
+    return (norm.training and type(norm) is nn.BatchNorm1d and norm.affine and ops.fused(x, norm.weight)
             and x.numel() > x.shape[-1] and not torch.compiler.is_compiling())
 
 

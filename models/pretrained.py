@@ -102,6 +102,8 @@ def notes_in(content):
 
 def student_section(section):
     """Return the ``model`` section of a PointTransformer for the student of a stage-II ``model`` section."""
+    if not all(isinstance(section.get(key), dict) for key in ("transformer_config", "dvae_config")):
+        raise ConfigError(f"the model section of a {section['NAME']} lacks transformer_config or dvae_config")
     student, teacher = section["transformer_config"], section["dvae_config"]
     keys = {key: student[key] for key in SHARED_KEYS if key in student}
     keys |= {key: teacher[key] for key in ("group_size", "num_group") if key in teacher}

@@ -1,4 +1,6 @@
 """Stage I of ACT: a frozen foundation Transformer becomes the middle of a discrete 3D autoencoder."""
+import pathlib
+
 import torch
 from torch import nn
 
@@ -7,6 +9,7 @@ from models.dvae import DiscreteVAE
 from models.foundation import Prompts, build_language, build_vision
 from models.layers import position_mlp
 from utils.errors import ConfigError
+from utils.registry import check_whole
 
 
 @MODELS.register
@@ -28,6 +31,12 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
                  visual_embed_pretrained=True, visual_embed_kwargs=None, freeze_visual_embed=True,
                  num_prompt_token=64, use_deep_prompt=True, tokens_dims, **dvae):
         super().__init__(tokens_dims=tokens_dims, **dvae)
+        check_whole(0, num_prompt_token=num_prompt_token)
+        kinds = {"type": (visual_embed_type, (str, type(None))), "kwargs": (visual_embed_kwargs, (dict, type(None))),
+                 "pretrained": (visual_embed_pretrained, (bool, str))}
+        for key, (value, kind) in kinds.items():
+            if not isinstance(value, kind):
+                raise ConfigError(f"model.visual_embed_{key} is {value!r}, which is of another kind than it should be")
         if visual_embed_pos != "after_dgcnn1":
             raise ConfigError(f"model.visual_embed_pos '{visual_embed_pos}' is not known; give 'after_dgcnn1'")
         self.num_prompt_token, self.use_deep_prompt = num_prompt_token, use_deep_prompt
@@ -105,3 +114,13 @@ class ACTPromptedDiscreteVAEwithBERT(ACTPromptedDiscreteVAEwithVIT):
     """
 
     build_foundation = staticmethod(build_language)
+
+
+def without_weights(section):
+    """Return the keys that build the foundation Transformer of a ``model`` section without its pretrained weights.
+
+    A folder that was named for the weights alone still says what the model is.
+    """
+    weights = section.get("visual_embed_pretrained")
+    folder = isinstance(weights, str) and pathlib.Path(weights).is_dir()
+    return {"visual_embed_pretrained": False, **({"visual_embed_type": weights} if folder else {})}

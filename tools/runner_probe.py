@@ -13,8 +13,9 @@ def run(args):
     experiment = open_experiment(args)
     config = experiment.config
     for key, values in config.get("probe", {}).items():
-        if not isinstance(values, list) or not values:
-            raise ConfigError(f"{args.config}: probe.{key} is {values}; it must be a list of values")
+        if not isinstance(values, list) or not values or not all(
+                isinstance(value, (int, float)) and value > 0 for value in values):
+            raise ConfigError(f"{args.config}: probe.{key} is {values}; it must be a list of values, all above 0")
     check_data(config, args)
     content = checkpoint.read(args.ckpts) if args.ckpts else None
     model = build_pretrained(config.model, content, args.ckpts, head=False).to(experiment.device)
@@ -52,7 +53,7 @@ def report(experiment, train, test):
         "Linear SVM": (LinearSVC(random_state=seed), "C", keys.get("svm_c", SVM_C)),
         "Logistic regression": (LogisticRegression(max_iter=300), "C", keys.get("logistic_c", LOGISTIC_C)),
         "k nearest neighbours": (KNeighborsClassifier(), "n_neighbors",
-                                 [k for k in keys.get("neighbours", NEIGHBOURS) if 2 * len(train[1]) >= 3 * k])}
+                                 [k for k in keys.get("neighbours", NEIGHBOURS) if 2 * len(train[1]) >= 3 * k] or [1])}
     if "svc_c" in keys:  # as I2P-MAE has it
         probes["Linear SVC"] = (SVC(kernel="linear"), "C", keys["svc_c"])
     accuracies = {}

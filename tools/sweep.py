@@ -19,21 +19,27 @@ import argparse
 import csv
 import io
 import itertools
+import json
+import logging
 import pathlib
 import re
-import statistics
 import sys
+
+import numpy as np
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from utils.command import run_command  # noqa: E402 - the script's folder is on the path, the project's is not
+from tools.saved_run import LAST, SavedRun, is_there  # noqa: E402 - the script's folder is on the path
+from utils.command import run_command  # noqa: E402
 from utils.config import apply_few_shot, load_config, plain, read_yaml, replace_text  # noqa: E402
 from utils.errors import ConfigError, UserError, one_line  # noqa: E402
 from utils.parser import autoencoder_arguments, main_arguments  # noqa: E402
 from utils.registry import nearest  # noqa: E402
 
 KEYS = {"command": "main.py", "config": None, "flags": (), "grid": None, "seeds": (0,), "metrics": None}
+FLAGS = "flags.json"  # in a run's folder: with which flags it was begun, of those that make it another run
+DECISIVE = ("ckpts", "start_ckpts", "finetune_model", "scratch_model", "ema", "amp", "sync_bn")
 PARSERS = {"main.py": main_arguments, "main_autoencoder.py": autoencoder_arguments}
 
 
@@ -52,21 +58,41 @@ def read_sweep(path):
     if not isinstance(sweep["grid"], dict) or not all(
             isinstance(values, list) and values for values in sweep["grid"].values()):
         raise ConfigError(f"{path}: grid must map config keys to lists of values")
+    for key in ("seeds", "metrics", "flags"):
+        if not isinstance(sweep[key], (list, tuple)) or (key != "flags" and not sweep[key]):
+            raise ConfigError(f"{path}: {key} is {sweep[key]}; it must be a list, as in [{sweep[key]}]")
+    if not isinstance(sweep["config"], str):
+        raise ConfigError(f"{path}: config is {sweep['config']}; it must name a file")
+    folders = [folder_of(chosen) for chosen in combinations(sweep["grid"])]
+    for folder in folders:
+        if folders.count(folder) > 1:
+            raise ConfigError(f"{path}: two combinations of the grid would share the folder '{folder}'; sweep them in "
+                              f"files of their own")
     return sweep
 
 
 def combinations(grid):
-    """Return every combination of the grid as a tuple of texts ``key=value``."""
-    choices = [[f"{key}={'null' if value is None else value}" for value in values] for key, values in grid.items()]
-    return list(itertools.product(*choices))
+    """Return every combination of the grid as a tuple of (key, value)."""
+    return list(itertools.product(*([(key, value) for value in values] for key, values in grid.items())))
+
+
+def shown(value):
+    """Return a value as tables and folders show it."""
+    return "null" if value is None else str(value)
+
+
+def folder_of(chosen):
+    """Return the name of a combination's folder."""
+    return re.sub(r"[^\w.=+-]+", "_", ",".join(
+        f"{key.rsplit('.', 1)[-1]}={shown(value)}" for key, value in chosen)) or "plain"
 
 
 def arguments(sweep, name, chosen, seed, work_dir):
     """Return the parsed command line of one run, and the list it was parsed from."""
-    folder = re.sub(r"[^\w.=+-]+", "_", ",".join(text.rsplit(".", 1)[-1] if "." in text.split("=")[0] else text
-                                                 for text in chosen)) or "plain"
-    argv = ["--config", sweep["config"], "--work_dir", work_dir, "--exp_name", f"{name}/{folder}/seed{seed}", "--seed",
-            str(seed), *map(str, sweep["flags"]), *(["--set", *chosen] if chosen else [])]
+    texts = [f"{key}={json.dumps(value)}" for key, value in chosen]  # JSON, so that a text stays a text
+    argv = ["--config", sweep["config"], "--work_dir", work_dir, "--exp_name",
+            f"{name}/{folder_of(chosen)}/seed{seed}", "--seed", str(seed), *map(str, sweep["flags"]),
+            *(["--set", *texts] if texts else [])]
     return PARSERS[sweep["command"]](argv), argv
 
 
@@ -77,30 +103,41 @@ def run_one(sweep, name, chosen, seed, work_dir):
     from utils import checkpoint
 
     args, argv = arguments(sweep, name, chosen, seed, work_dir)
-    last = args.folder / "ckpt-last.pth"
-    if last.is_file():
+    flags = {key: getattr(args, key, None) for key in DECISIVE}
+    if is_there(args.folder):
         config = load_config(args.config, args.set)
         apply_few_shot(config, args)
         if read_yaml(args.folder / "config.yaml") != plain(config):
             raise ConfigError(f"{args.folder} holds a run of another config: remove it, or rename the sweep file")
-        state = checkpoint.read(last)
+        if (args.folder / FLAGS).is_file() and read_yaml(args.folder / FLAGS) != flags:
+            raise ConfigError(f"{args.folder} holds a run with other flags: remove it, or rename the sweep file")
+        state = SavedRun(args.folder, logging.getLogger("act")).read()[1]
         if state["epoch"] >= config.max_epoch:
             return state["metrics"]
         argv.append("--resume")
+    args.folder.mkdir(parents=True, exist_ok=True)
+    replace_text(args.folder / FLAGS, json.dumps(flags))
     importlib.import_module(sweep["command"].removesuffix(".py")).main(argv)
-    return checkpoint.read(last)["metrics"]
+    return checkpoint.read(args.folder / LAST)["metrics"]
+
+
+def check_metrics(sweep, metrics):
+    """Raise ConfigError where a run has not got a metric that the table is to show."""
+    absent = [name for name in sweep["metrics"] if name not in metrics]
+    if absent:
+        raise ConfigError(f"the runs report no metric '{absent[0]}'; there are {', '.join(metrics)}")
 
 
 def tables(sweep, results):
-    """Return the Markdown and the CSV text; ``results`` maps combinations to lists of metrics, one a seed."""
+    """Return the Markdown and the CSV text; ``results`` are combinations with lists of metrics, one a seed."""
     keys = list(sweep["grid"])
     header = [key.rsplit(".", 1)[-1] for key in keys]
     markdown = [header + list(sweep["metrics"]) + ["seeds"]]
     rows = [keys + [f"{name} {what}" for name in sweep["metrics"] for what in ("mean", "std")] + ["seeds"]]
-    for chosen, runs in results.items():
-        values = [text.split("=", 1)[1] for text in chosen]
-        spread = [([run[name] for run in runs if name in run] or [float("nan")]) for name in sweep["metrics"]]
-        means = [(statistics.fmean(numbers), statistics.pstdev(numbers)) for numbers in spread]
+    for chosen, runs in results:
+        values = [shown(value) for _, value in chosen]
+        spread = [[run[name] for run in runs] for name in sweep["metrics"]]
+        means = [(float(np.mean(numbers)), float(np.std(numbers))) for numbers in spread]
         markdown.append([*values, *(f"{mean:.2f} ± {std:.2f}" for mean, std in means), str(len(runs))])
         rows.append([*values, *(f"{number:.6g}" for pair in means for number in pair), str(len(runs))])
     lines = ["| " + " | ".join(row) + " |" for row in markdown]
@@ -124,13 +161,17 @@ def main(argv=None):
     results, failed = {}, 0
     for chosen in combinations(sweep["grid"]):
         for seed in sweep["seeds"]:
-            print(f"\n=== {' '.join(chosen) or 'plain'}, seed {seed}", flush=True)
+            title = " ".join(f"{key}={shown(value)}" for key, value in chosen) or "plain"
+            print(f"\n=== {title}, seed {seed}", flush=True)
             try:
-                results.setdefault(chosen, []).append(run_one(sweep, name, chosen, seed, args.work_dir))
-            except UserError as error:
+                metrics = run_one(sweep, name, chosen, seed, args.work_dir)
+            except (UserError, RuntimeError) as error:  # the latter: out of memory, say
                 failed += 1
-                print(f"error: {' '.join(chosen)}, seed {seed}: {one_line(error)}", file=sys.stderr)
-        markdown, comma = tables(sweep, {key: runs for key, runs in results.items() if runs})
+                print(f"error: {title}, seed {seed}: {one_line(error)}", file=sys.stderr)
+                continue
+            check_metrics(sweep, metrics)
+            results.setdefault(folder_of(chosen), (chosen, []))[1].append(metrics)
+        markdown, comma = tables(sweep, results.values())
         replace_text(folder / "table.md", markdown)
         replace_text(folder / "table.csv", comma)
     print(f"\n{markdown}\nWritten to {folder}: table.md, table.csv")

@@ -20,17 +20,19 @@ sys.path.insert(0, str(ROOT))
 from datasets import build_dataset_from_cfg  # noqa: E402 - the script's folder is on the path, the project's is not
 from datasets.transforms import furthest_subset  # noqa: E402
 from extensions.ops import knn  # noqa: E402
-from models import build_model_from_cfg  # noqa: E402
+from models import DiscreteVAE, build_model_from_cfg  # noqa: E402
 from models.hierarchy import group_scales, inherit_masks  # noqa: E402
 from models.point_embed import gather, group  # noqa: E402
 from models.pretrained import build_pretrained  # noqa: E402
 from models.projection import VIEWS, Projection  # noqa: E402
+from models.prompted import without_weights  # noqa: E402
 from tools.experiment import choose_device, seed_everything  # noqa: E402
 from utils import checkpoint, figures  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.errors import ConfigError  # noqa: E402
 from utils.metrics import codebook_perplexity  # noqa: E402
+from utils.parser import positive  # noqa: E402
 
 BATCH = 32
 
@@ -57,10 +59,12 @@ class Clouds:
 def load_autoencoder(config, path, device):
     """Return the autoencoder of ``config`` with the weights in ``path``, in evaluation mode."""
     section = {**config.model}
-    if "visual_embed_type" in section:
-        section["visual_embed_pretrained"] = False  # the checkpoint holds these weights too
-    model = build_model_from_cfg(section)
-    checkpoint.load_model(model, checkpoint.read_weights(path), path, complete=True)
+    if "visual_embed_type" in section:  # the checkpoint holds these weights too
+        section |= without_weights(section)
+    weights, model = checkpoint.read_weights(path), build_model_from_cfg(section)
+    if not isinstance(model, DiscreteVAE):
+        raise ConfigError(f"checkpoint {path} is to be of a {config.model.NAME}, which is no autoencoder of stage I")
+    checkpoint.load_model(model, weights, path, complete=True)
     return model.to(device).eval()
 
 
@@ -117,8 +121,6 @@ def codes(args, device):
         curves[f"{name}: perplexity {perplexity:.1f} of {model.num_tokens}"] = ranked
         print(f"{name}: {(share > 0).sum()} of {model.num_tokens} codes in use, perplexity {perplexity:.2f}")
     figures.rank_curves(args.output, curves)
-    if args.html:
-        raise ConfigError("--html is for reconstructions, features and attention")
 
 
 def attention(args, device):
@@ -127,6 +129,8 @@ def attention(args, device):
     for config, path, name in zip(args.config, args.ckpts, args.names, strict=True):
         config_read = load_config(config, args.set)
         model = load_student(config_read, path, device)
+        if not hasattr(model, "class_attention"):
+            raise ConfigError(f"a {config_read.model.NAME} has no class token whose attention could be drawn")
         clouds = Clouds(config_read, config, args.number, device)
         points = next(clouds.batches())
         neighborhood, center = group(points, model.num_group, model.group_size)
@@ -202,7 +206,7 @@ def parse(argv=None):
     add("--names", nargs="+", metavar="NAME", help="what to call them (default: their experiments' names)")
     add("--output", required=True, metavar="FILE", help="the PNG file to write, at 300 dots an inch")
     add("--html", metavar="FILE", help="also write an interactive page (needs plotly)")
-    add("--number", type=int, metavar="N", help="test clouds to use")
+    add("--number", type=positive, metavar="N", help="test clouds to use")
     add("--seed", type=int, default=0, metavar="N")
     add("--set", action="extend", nargs="+", default=[], metavar="KEY=VALUE", help="override config values")
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 …")
@@ -214,6 +218,10 @@ def parse(argv=None):
         raise ConfigError(f"there are {len(args.ckpts)} --ckpts, {len(args.config)} --config and "
                           f"{len(set(args.names))} different --names: give one of each for every column")
     args.number = args.number or PICTURES[args.picture][1]
+    if args.picture in ("reconstructions", "attention", "masking") and args.number > BATCH:
+        raise ConfigError(f"--number {args.number}: a picture of clouds has room for {BATCH} at most")
+    if args.picture == "codes" and args.html:
+        raise ConfigError("--html is for reconstructions, features, attention and masking")
     return args
 
 

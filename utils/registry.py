@@ -51,6 +51,13 @@ def check_keys(function, given, section):
             raise ConfigError(f"key '{section}.{key}' is missing")
 
 
+def check_whole(least, **values):
+    """Raise ConfigError unless all ``values``, keys of ``model``, are whole numbers of at least ``least``."""
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            raise ConfigError(f"model.{key} is {value!r}; it must be a whole number of at least {least}")
+
+
 def _parameters(function):
     """Return the keywords of a function, or of a class; ``**`` of an ``__init__`` stands for those of its parent."""
     if not inspect.isclass(function):

@@ -3,6 +3,8 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from utils.errors import ConfigError, one_line
+
 
 class Foundation(nn.Sequential):
     """The blocks of a pretrained model and its final norm, without its embedding and head.
@@ -19,6 +21,15 @@ class Foundation(nn.Sequential):
 
     def check(self, num_tokens, name):
         """Raise ConfigError where ``num_tokens`` tokens and prompts together cannot work; ``name`` is the model's."""
+        tokens, training = torch.zeros(1, num_tokens, self.width, device=next(self.parameters()).device), self.training
+        try:
+            with torch.no_grad():
+                self.eval().block(0, tokens)
+        except Exception as error:  # whatever a block that wants something else than tokens trips over
+            raise ConfigError(f"'{name}' cannot be a teacher: its blocks do not run on tokens alone "
+                              f"({one_line(error)[:100]})") from error
+        finally:
+            self.train(training)
 
     def start(self, x):
         """Return the tokens (B, N, C) as the first block wants them."""

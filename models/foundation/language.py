@@ -47,10 +47,21 @@ def _random(transformers, folder, kwargs):
         if folder.is_dir():
             config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, **kwargs)
             return transformers.AutoModel.from_config(config, trust_remote_code=False)
-        return transformers.BertModel(transformers.BertConfig(**kwargs), add_pooling_layer=False)
+        return transformers.BertModel(_described(transformers, str(folder), kwargs), add_pooling_layer=False)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(f"no language model can be built of {folder} and visual_embed_kwargs {dict(kwargs)}: "
                           f"{one_line(error)[:160]}") from error
+
+
+def _described(transformers, name, kwargs):
+    """Return the BertConfig of a model on the hub, of which there is no folder."""
+    if kwargs or "bert-base" in name:
+        return transformers.BertConfig(**kwargs)
+    try:  # downloaded before
+        return transformers.AutoConfig.from_pretrained(name, local_files_only=True, trust_remote_code=False)
+    except OSError as error:
+        raise ValueError("its sizes are not known here: give them as visual_embed_kwargs, arguments of BertConfig, or "
+                         "a local folder as visual_embed_type") from error
 
 
 def _load(transformers, folder):
@@ -77,7 +88,10 @@ def _has_safetensors(folder):
 def _download(transformers, name, kwargs, required):
     from huggingface_hub import try_to_load_from_cache
 
-    cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
+    try:
+        cached = isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except ValueError as error:
+        raise ConfigError(f"model.visual_embed_type '{name}' is neither a folder nor a name on the hub") from error
     reason = "the model hub cannot be reached"
     if cached or hub_answers():
         try:

@@ -10,6 +10,8 @@ CLIP_TOWERS = {"CLIP:ViT-B/16": "vit_base_patch16_clip_quickgelu_224.openai",
                "CLIP:ViT-B/32": "vit_base_patch32_clip_quickgelu_224.openai",
                "CLIP:ViT-L/14": "vit_large_patch14_clip_quickgelu_224.openai"}
 
+PARTS = ("blocks.", "norm.", "norm_pre.", "fc_norm.")
+
 
 def build_vision(name, pretrained, kwargs):
     """Return the Foundation of the image model ``name``; ``create_pretrained`` says what the arguments mean.
@@ -18,7 +20,7 @@ def build_vision(name, pretrained, kwargs):
     """
     if name.startswith("CLIP:") and name not in CLIP_TOWERS:
         raise ConfigError(f"model.visual_embed_type '{name}' is not one of {', '.join(CLIP_TOWERS)}")
-    model = create_pretrained(CLIP_TOWERS.get(name, name), pretrained, kwargs, ("blocks.", "norm.", "norm_pre."))
+    model = create_pretrained(CLIP_TOWERS.get(name, name), pretrained, kwargs, PARTS)
     family = next((family for family in FAMILIES if family.matches(model)), None)
     if family is None:
         raise ConfigError(f"model.visual_embed_type '{name}' is not a vision Transformer of blocks and a norm")

@@ -55,6 +55,11 @@ def test_classes_of_the_folder_are_taken(folder):
 def test_errors(folder, tmp_path):
     with pytest.raises(ConfigError, match="npoints is 64, but the clouds of .*ply_data_test0.h5 have 32 points"):
         ModelNetHDF5(DATA_PATH=folder, subset="test", npoints=64)
+    with h5py.File(folder / "ply_data_test0.h5", "a") as file:
+        del file["label"]
+        file["label"] = 3
+    with pytest.raises(DataError, match=r"holds 'label' of shape \(\) .*, not one whole number for each of the"):
+        ModelNetHDF5(DATA_PATH=folder, subset="test", npoints=8)
     (folder / "ply_data_test0.h5").write_bytes(b"no")
     with pytest.raises(DataError, match="ply_data_test0.h5 is damaged or not an HDF5 file"):
         ModelNetHDF5(DATA_PATH=folder, subset="test", npoints=8)

@@ -1,4 +1,4 @@
-"""Every family of foundation models, at its real size with random weights, and with real weights from files."""
+"""Every family of foundation models, at its real size with random weights, and with weights from files."""
 import pytest
 import timm
 import torch
@@ -6,8 +6,10 @@ import transformers
 from torch import nn
 
 from models import build_model_from_cfg
+from models.act import build_teacher
 from models.foundation import build_language, build_vision
 from models.foundation.vision import Beit, ClipTransformer, Mixer, TimmBlocks, VisionTransformer
+from models.prompted import without_weights
 from utils.errors import CheckpointError, ConfigError
 
 CONFIG = {"NAME": "ACTPromptedDiscreteVAEwithVIT", "visual_embed_pretrained": False, "num_group": 64, "group_size": 8,
@@ -130,6 +132,59 @@ def test_a_damaged_language_model(tmp_path):
 def test_a_setting_that_cannot_work_is_said_at_start(changes, message):
     with pytest.raises(ConfigError, match=message):
         build_model_from_cfg({**CONFIG, "visual_embed_dim": 768, **changes})
+
+
+@pytest.mark.parametrize("name", ["xcit_nano_12_p16_224", "crossvit_tiny_240", "vit_relpos_small_patch16_224"])
+def test_blocks_that_want_more_than_tokens_are_said_at_start(name):
+    width = build_vision(name, False, {}).width
+    with pytest.raises(ConfigError, match=f"'{name}' cannot be a teacher: its blocks do not run on tokens alone"):
+        build(name, width)
+
+
+@pytest.mark.parametrize(("changes", "message"), [
+    ({"num_prompt_token": "64"}, "model.num_prompt_token is '64'; it must be a whole number of at least 0"),
+    ({"num_tokens": 0}, "model.num_tokens is 0; it must be a whole number of at least 1"),
+    ({"group_size": 2.5}, "model.group_size is 2.5; it must be a whole number"),
+    ({"visual_embed_type": 3}, "model.visual_embed_type is 3, which is of another kind"),
+    ({"visual_embed_pretrained": None}, "model.visual_embed_pretrained is None, which is of another kind"),
+    ({"visual_embed_kwargs": "x"}, "model.visual_embed_kwargs is 'x', which is of another kind")])
+def test_values_of_another_kind(changes, message):
+    with pytest.raises(ConfigError, match=message):
+        build("vit_tiny_patch16_224", 192, **changes)
+
+
+def test_a_beit_file_brings_its_final_norm(tmp_path):
+    kwargs = {"embed_dim": 24, "depth": 1, "num_heads": 2, "img_size": 32}
+    model = timm.create_model("beit_base_patch16_224", num_classes=0, **kwargs)
+    torch.nn.init.normal_(model.fc_norm.weight)
+    torch.save(model.state_dict(), tmp_path / "beit.pth")
+    assert build_vision("beit_base_patch16_224", str(tmp_path / "beit.pth"), kwargs)[1].weight.equal(
+        model.fc_norm.weight)
+
+
+def test_a_language_model_whose_sizes_are_not_known():
+    with pytest.raises(ConfigError, match="no language model can be built of bert-large-uncased .*its sizes are not "
+                                          "known here: give them as visual_embed_kwargs"):
+        build_language("bert-large-uncased", False, {})
+    with pytest.raises(ConfigError, match="'/data/no such' is neither a folder nor a name on the hub"):
+        build_language("/data/no such", True, {})
+
+
+def test_a_folder_of_weights_alone_still_says_what_the_model_is(tmp_path):
+    assert without_weights({"visual_embed_type": "x", "visual_embed_pretrained": str(tmp_path)}) == {
+        "visual_embed_pretrained": False, "visual_embed_type": str(tmp_path)}
+    assert without_weights({"visual_embed_type": "x", "visual_embed_pretrained": True}) == {
+        "visual_embed_pretrained": False}
+
+
+def test_stage_two_with_a_language_teacher_whose_folder_gave_the_weights(tmp_path):
+    transformers.BertModel(transformers.BertConfig(**BERT)).save_pretrained(tmp_path / "small")
+    section = {**CONFIG, "NAME": "ACTPromptedDiscreteVAEwithBERT", "visual_embed_type": "bert-large-uncased",
+               "visual_embed_dim": 24, "visual_embed_pretrained": str(tmp_path / "small"), "num_prompt_token": 4}
+    model = build_model_from_cfg(section)
+    torch.save({"base_model": model.state_dict()}, tmp_path / "stage1.pth")
+    teacher = build_teacher({**section, "ckpt": str(tmp_path / "stage1.pth")})
+    assert all(value.equal(teacher.state_dict()[key]) for key, value in model.state_dict().items())
 
 
 def test_a_language_model_that_is_not_built_like_bert(tmp_path):

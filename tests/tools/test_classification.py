@@ -208,6 +208,8 @@ def test_no_augmentation_and_no_list_of_values(command):
     command("finetune", "--scratch_model", "--set", "train_transforms=null", "max_epoch=0")
     err = command("finetune", "--scratch_model", "--test_svm", "--set", "probe.svm_c=0.01", status=2).err
     assert "probe.svm_c is 0.01; it must be a list of values" in err
+    err = command("finetune", "--scratch_model", "--test_svm", "--set", "probe.svm_c=[0]", status=2).err
+    assert "probe.svm_c is [0]; it must be a list of values, all above 0" in err
 
 
 def test_resuming_with_other_parameters_is_refused(command):

@@ -52,6 +52,30 @@ def test_a_grid_becomes_a_table_and_goes_on(command, write, capsys):
     assert "holds a run of another config: remove it, or rename the sweep file" in capsys.readouterr().err
 
 
+def test_values_with_points_have_folders_of_their_own(command, write, capsys):
+    flags = ["--scratch_model", "--num_workers", 0, "--device", "cpu", "--set", "max_epoch=0"]
+    changes = {"grid": {"optimizer.kwargs.lr": [0.5, 1.5], "grad_norm_clip": [None]}, "seeds": [0], "flags": flags}
+    sweep.main(write(**changes))
+    runs = command.folder / "out" / "finetune" / "cfgs" / "losses"
+    names = sorted(path.name for path in runs.iterdir() if path.name != "TFBoard")
+    assert names == ["grad_norm_clip=null_lr=0.5", "grad_norm_clip=null_lr=1.5"]
+    assert yaml.safe_load((runs / names[1] / "seed0" / "config.yaml").read_text())["grad_norm_clip"] is None
+    assert "| null | 0.5 | " in capsys.readouterr().out
+    (runs / names[0] / "seed0" / "ckpt-last.pth").write_bytes(b"cut short")
+    (runs / names[0] / "seed0" / "ckpt-last-before.pth").write_bytes(
+        (runs / names[1] / "seed0" / "ckpt-last.pth").read_bytes())
+    sweep.main(write(**changes))  # takes the one before
+    assert "Epoch" not in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        sweep.main(write(**{**changes, "flags": [*flags, "--ema"]}))
+    assert "holds a run with other flags: remove it" in capsys.readouterr().err
+
+
+def test_a_metric_that_is_not_there(write):
+    with pytest.raises(ConfigError, match="the runs report no metric 'SVM'; there are OA, mAcc"):
+        sweep.main(write(metrics=["OA", "SVM"], seeds=[0], grid={"model.depth": [1]}))
+
+
 def test_a_failing_run_is_named_and_the_others_go_on(command, write, capsys):
     with pytest.raises(SystemExit) as stop:
         sweep.main(write(grid={"model.num_heads": [7, 2]}, seeds=[0]))
@@ -65,6 +89,12 @@ def test_a_failing_run_is_named_and_the_others_go_on(command, write, capsys):
     ({"gird": 1}, r"losses.yaml: unknown key 'gird' \(did you mean 'grid'\?\)"),
     ({"grid": {"model.depth": 1}}, "grid must map config keys to lists"),
     ({"command": "train.py"}, "command 'train.py' is not one of main.py"),
+    ({"seeds": 3}, r"seeds is 3; it must be a list, as in \[3\]"),
+    ({"seeds": []}, r"seeds is \[\]; it must be a list"),
+    ({"metrics": "OA"}, "metrics is OA; it must be a list"),
+    ({"flags": 3}, "flags is 3; it must be a list"),
+    ({"config": 3}, "config is 3; it must name a file"),
+    ({"grid": {"model.depth": [1], "other.depth": [1], "model.loss": ["a,b", "a b"]}}, "would share the folder"),
 ])
 def test_wrong_files(write, change, message):
     with pytest.raises(ConfigError, match=message):

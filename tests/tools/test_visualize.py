@@ -125,11 +125,20 @@ def test_attention_is_that_of_the_class_token():
     assert (attention.sum(1) < 1).all()
 
 
+def test_a_picture_of_another_kind_of_model(command, draw):
+    command("finetune", "--scratch_model", "--set", "max_epoch=0")
+    tuned = command.experiment("finetune") / "ckpt-last.pth"
+    err = draw("codes", "--config", config(command, "finetune"), "--ckpts", tuned, status=2).err
+    assert "PointTransformer, which is no autoencoder of stage I" in err
+
+
 def test_mistakes(command, draw, monkeypatch):
     command("finetune", "--scratch_model", "--set", "max_epoch=0")
     tuned = command.experiment("finetune") / "ckpt-last.pth"
     flags = ("--config", config(command, "finetune"), "--ckpts")
     assert "there are 2 --ckpts" in draw("features", *flags, tuned, tuned, status=2).err
+    assert "has room for 32 at most" in draw("attention", *flags, tuned, "--number", 33, status=2).err
+    assert "--html is for reconstructions" in draw("codes", *flags, tuned, "--html", "p.html", status=2).err
     monkeypatch.setitem(sys.modules, "plotly", None)
     assert "pip install plotly" in draw("attention", *flags, tuned, "--html", "p.html", status=2).err
     assert "is damaged or not a checkpoint" in draw("codes", *flags, config(command, "finetune"), status=2).err
