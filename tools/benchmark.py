@@ -172,7 +172,8 @@ def parse(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("ops", "train", "data", "i2p"))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
-    parser.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off", help="mixed precision, for train")
+    parser.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off",
+                        help="mixed precision, for train and i2p")
     parser.add_argument("--compile", action="store_true", help="compile the model, for train")
     parser.add_argument("--batch", type=int, default=8, help="clouds a step, for train and i2p")
     parser.add_argument("--stages", nargs="+", choices=tuple(STAGES), default=list(STAGES), help="for train")

@@ -1,5 +1,6 @@
 """The pre-training step of I2P-MAE as one would first write it, cloud after cloud, to compare the batched one with."""
 import copy
+import functools
 
 import torch
 import torch.nn.functional as F
@@ -11,6 +12,7 @@ from models.masking import guided_mask
 from models.point_embed import gather
 from models.projection import MEAN, SIZE, STD, VIEWS
 from tools.benchmark_ops import median_ms, surfaces
+from tools.experiment import AMP_DTYPES
 
 POINTS = 2048
 MODEL = {}  # keys that are not at their published value, of the model …
@@ -23,16 +25,21 @@ def measure_i2p(args, device):
     model = I2P_MAE(clip_config=keys, **MODEL).to(device).train()
     points = surfaces(args.batch, POINTS, device)
 
+    dtype = AMP_DTYPES.get(args.amp)
+    autocast = functools.partial(torch.autocast, device.type, dtype, enabled=dtype is not None)
+
     def train_step(kind):
         model.zero_grad(set_to_none=True)
-        kind(points)["loss"].backward()
+        with autocast():
+            loss = kind(points)["loss"]
+        loss.backward()
 
     images = torch.randn(len(VIEWS) * args.batch, 3, SIZE, SIZE, device=device)
-    with torch.no_grad():
+    with torch.no_grad(), autocast():
         image_ms = median_ms(lambda: model.image_models[0](images), device)
     rows = {"batched": median_ms(lambda: train_step(model), device),
             "looped": median_ms(lambda: train_step(looped(model)), device)}
-    return {"encoder": args.encoder, "batch": args.batch, "image_model_ms": round(image_ms, 1),
+    return {"encoder": args.encoder, "batch": args.batch, "amp": args.amp, "image_model_ms": round(image_ms, 1),
             **{f"{name}_ms": round(time, 1) for name, time in rows.items()},
             "times_as_long": round(rows["looped"] / rows["batched"], 2),
             "times_as_long_without_image_model":
