@@ -105,6 +105,8 @@ class ACT_PointBERT(nn.Module):
     @torch.no_grad()
     def enqueue(self, keys):
         """Put ``keys`` (B, C) into the queue in place of the oldest."""
+        if len(keys) > self.length:
+            raise ConfigError(f"model.K is {self.length}, but a step has {len(keys)} clouds: the queue must hold them")
         place = (self.queue_ptr + torch.arange(len(keys), device=keys.device)) % self.length
         self.queue[:, place] = keys.T
         self.queue_ptr[0] = (self.queue_ptr[0] + len(keys)) % self.length

@@ -21,10 +21,10 @@ def _seed():
     torch.manual_seed(0)
 
 
-def build(m=0.9, K=8, **student):
+def build(m=0.9, K=8, T=0.07, **student):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "model.dvae_config.ckpt is not given")
-        return build_model_from_cfg({"NAME": "ACT_PointBERT", "m": m, "K": K, "dvae_config": DVAE,
+        return build_model_from_cfg({"NAME": "ACT_PointBERT", "m": m, "K": K, "T": T, "dvae_config": DVAE,
                                      "transformer_config": {**STUDENT, **student}})
 
 
@@ -112,6 +112,39 @@ def test_the_queue_holds_the_newest_keys_and_the_key_encoder_follows():
     state = model.queue.clone()
     model.eval()(POINTS)
     assert torch.equal(model.queue, state)
+
+
+@pytest.mark.parametrize("temperature", [0.07, 0.5])
+def test_the_temperature_divides_the_similarities(temperature):
+    model = build(T=temperature, moco_loss=True)
+    query, key = torch.randn(4, 8), torch.nn.functional.normalize(torch.randn(4, 8), dim=-1)
+    normed = torch.nn.functional.normalize(query, dim=-1)
+    scores = torch.cat([(normed * key).sum(-1, keepdim=True), normed @ model.queue], 1) / temperature
+    torch.testing.assert_close(model.contrast(query, key), (scores.logsumexp(1) - scores[:, 0]).mean())
+
+
+def test_a_queue_shorter_than_a_step_is_refused():
+    with pytest.raises(ConfigError, match="model.K is 3, but a step has 4 clouds"):
+        build(K=3, moco_loss=True).train()(POINTS)
+
+
+def test_cutmix_mixes_patches_centres_and_codes_alike(monkeypatch):
+    model, seen = build().eval(), []
+    patches, center = torch.rand(2, 8, 8, 3), torch.rand(2, 8, 3)
+    codes = torch.arange(16).view(2, 8)
+    predict = model.transformer_q.predict
+    model.transformer_q.predict = lambda *given: seen.extend(given[:2]) or predict(*given)
+    monkeypatch.setattr("models.pointbert.code_loss", lambda logits, codes, hidden: seen.append(codes) or 0)
+    model.mixed_loss(patches, center, codes, None)
+    mixed, mixed_center, mixed_codes = seen
+    other = (mixed_codes != codes).nonzero().tolist()
+    assert 0 < len(other) < 16
+    for cloud in range(2):
+        for place in range(8):
+            source = 1 - cloud if [cloud, place] in other else cloud
+            assert mixed_codes[cloud, place] == codes[source, place]
+            assert mixed[cloud, place].equal(patches[source, place])
+            assert mixed_center[cloud, place].equal(center[source, place])
 
 
 def test_its_student_is_fine_tuned(tmp_path):

@@ -223,6 +223,52 @@ def test_a_student_key_changes_what_it_says(key, values, count):
     assert [count(distillation(**{key: value})) for value in values] == expected
 
 
+@pytest.mark.parametrize(("key", "value", "there", "expected"), [
+    ("num_heads", 2, lambda model: model.ACT_encoder.blocks.blocks[0].attn.num_heads, 2),
+    ("decoder_num_heads", 4, lambda model: model.ACT_decoder.blocks[0].attn.num_heads, 4),
+    ("drop_path_rate", 0.3, lambda model: model.ACT_encoder.blocks.blocks[-1].drop_path.rate, 0.3),
+    ("cls_dim", 5, lambda model: model.ACT_encoder.cls_head[-1].out_features, 5),
+    ("proj", "conv", lambda model: model.proj_head.weight.shape, (20, 24, 1)),
+    ("proj", "linear", lambda model: model.proj_head.weight.shape, (20, 24)),
+])
+def test_a_student_key_shapes_the_model(key, value, there, expected):
+    assert there(distillation(**{key: value})) == expected
+
+
+def test_the_second_loss_takes_the_block_that_is_hooked():
+    """``cls_loss`` adds the loss of the class token in front of what a shallow block gives."""
+    mask = torch.tensor([[True] * 4 + [False] * 4] * 3)
+    dvae = {"teacher_codes": "argmax"}
+
+    def loss(**keys):
+        torch.manual_seed(3)
+        return distillation(dvae=dvae, **keys).eval()(POINTS, mask=mask)["loss"]
+
+    with torch.no_grad():
+        assert loss(register_shallow_hook=0).equal(loss(register_shallow_hook=2))
+        one, other = (loss(cls_loss=True, register_shallow_hook=block) for block in (0, 2))
+        assert not one.equal(other)
+        model = distillation(dvae=dvae, cls_loss=True, register_shallow_hook=2).eval()
+        terms, decode = [], model.decode
+        model.decode = lambda front, pos, target: terms.append((front, decode(front, pos, target))) or terms[-1][1]
+        total = model(POINTS, mask=mask)["loss"]
+    assert total.equal(terms[0][1] + terms[1][1])
+    assert [front.shape[1] for front, _ in terms] == [4, 5]
+
+
+def test_a_teacher_in_training_mode_gives_other_targets():
+    """As published: the batch's statistics and the dropout of prompts stay on."""
+    found = {}
+    for mode in ("eval", "train"):
+        torch.manual_seed(2)
+        model, seen = distillation(dvae={"teacher_mode": mode, "teacher_codes": "argmax"}).train(), []
+        model.loss = lambda prediction, target, seen=seen: seen.append(target) or prediction.sum()
+        torch.manual_seed(5)
+        model(POINTS, mask=torch.tensor([[True] * 4 + [False] * 4] * 3))
+        found[mode] = seen[0]
+    assert (found["eval"] - found["train"]).abs().mean() > 0.01
+
+
 @pytest.mark.parametrize(("changes", "shapes"), [
     ({"num_prompt_token": 5}, {"visual_prompt_token": (1, 5, 48), "deep_prompt_tokens": (1, 5, 48)}),
     ({"use_deep_prompt": False}, {"visual_prompt_token": (1, 4, 48), "deep_prompt_tokens": None}),
