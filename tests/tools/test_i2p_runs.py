@@ -3,6 +3,7 @@ import os
 import pathlib
 import re
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -10,7 +11,7 @@ from classification_data import write_modelnet_hdf5, write_scanobjectnn
 from tiny_configs import split
 
 from models import load_pretrained
-from tools import predict
+from tools import extract_features, predict
 from utils import checkpoint
 from utils.config import load_config, plain
 
@@ -101,3 +102,23 @@ def test_predictions_for_own_files(command, trained, monkeypatch, capsys):
     said = capsys.readouterr()
     assert re.search(r"cloud.txt: \w+ [\d.]+ %, \w+ [\d.]+ %, ", said.out)
     assert "few.txt: it has 2 points, but this model needs 32" in said.err
+    output = command.folder / "features.npz"
+    monkeypatch.setattr("sys.argv", ["extract_features.py", "--ckpts", os.fspath(trained), "--device", "cpu",
+                                     "--output", os.fspath(output), os.fspath(cloud)])
+    with pytest.raises(SystemExit):
+        extract_features.main()
+    with np.load(output) as file:
+        assert file["features"].shape == (1, 48)
+
+
+def test_testing_and_voting(command, trained):
+    config = small("fine-tuning/scan_pb", command.folder)
+    command(config, "--finetune_model", "--vote", "--ckpts", trained, "--exp_name", "tuned", "--set", "max_epoch=0",
+            "vote.times=2")
+    tuned = next((command.folder / "work_dirs").rglob("tuned/ckpt-last.pth"))
+    out = command(config, "--test", "--ckpts", tuned, "--set", "vote.rounds=2", "vote.times=2").out
+    plain, *votes = re.findall(r"(?:Test|Vote \d/2)  OA ([\d.]+)", out)
+    mean, best = map(float, re.search(r"Mean over 2 votes  OA ([\d.]+) ± .*best of them: ([\d.]+)", out).groups())
+    assert mean == pytest.approx(sum(map(float, votes)) / 2, abs=0.01)
+    assert best == max(map(float, votes))
+    assert 0 <= float(plain) <= 100
