@@ -17,6 +17,7 @@ standard deviation over the seeds.
 """
 import argparse
 import csv
+import importlib
 import io
 import itertools
 import json
@@ -31,8 +32,10 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from tools.saved_run import LAST, SavedRun, is_there  # noqa: E402 - the script's folder is on the path
+from utils import checkpoint  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.config import apply_few_shot, load_config, plain, read_yaml, replace_text  # noqa: E402
+from utils.distributed import check_alone  # noqa: E402
 from utils.errors import ConfigError, UserError, one_line  # noqa: E402
 from utils.parser import autoencoder_arguments, main_arguments  # noqa: E402
 from utils.registry import nearest  # noqa: E402
@@ -98,10 +101,6 @@ def arguments(sweep, name, chosen, seed, work_dir):
 
 def run_one(sweep, name, chosen, seed, work_dir):
     """Run, go on with, or look up one run; returns its last metrics."""
-    import importlib
-
-    from utils import checkpoint
-
     args, argv = arguments(sweep, name, chosen, seed, work_dir)
     flags = {key: getattr(args, key, None) for key in DECISIVE}
     if is_there(args.folder):
@@ -152,8 +151,6 @@ def main(argv=None):
     parser.add_argument("sweep", metavar="SWEEP.yaml", help="what to run; the head of tools/sweep.py shows one")
     parser.add_argument("--work_dir", default="work_dirs", metavar="DIR", help="where experiment folders are made")
     args = parser.parse_args(argv)
-    from utils.distributed import check_alone
-
     check_alone("tools/sweep.py")
     sweep, name = read_sweep(args.sweep), pathlib.Path(args.sweep).stem
     folder = pathlib.Path(args.work_dir) / "sweeps" / name
