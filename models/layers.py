@@ -31,7 +31,23 @@ def pointwise_split_norm_relu(conv, norm, patch, *parts):
     ``patch`` (B, 1, C) is the same for a whole patch. Returns (B, N, C_out).
     """
     offset, *products = _products(conv, (patch, *parts))
-    x = _added(products)
+    return _offset_norm_relu(norm, _added(products), offset)
+
+
+def composed_split_norm_relu(inner, conv, norm, patch, x):
+    """Apply ``conv`` to ``patch`` ‖ ``inner(x)``, then a ``BatchNorm1d`` and a ReLU, without forming ``inner(x)``.
+
+    Two linear layers with nothing between them are one, whose weight is the product of theirs.
+    ``patch`` (B, 1, C), ``x`` (B, N, C_in). Returns (B, N, C_out).
+    """
+    with torch.autocast(x.device.type, enabled=False):
+        by_patch, by_point = conv.weight.flatten(1).split([patch.shape[-1], inner.out_channels], dim=1)
+        weight, bias = by_point @ inner.weight.flatten(1), by_point @ inner.bias + conv.bias
+    return _offset_norm_relu(norm, F.linear(x, weight), F.linear(patch, by_patch, bias))
+
+
+def _offset_norm_relu(norm, x, offset):
+    """Apply norm and ReLU to ``x`` (B, N, C) + ``offset`` (B, 1, C)."""
     if _fused(norm, x):
         return _fused_norm_relu(norm, x, offset.squeeze(1))
     return norm_relu(norm, _added((x, offset)))

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from extensions.ops import furthest_point_sample, knn, linear_max, three_interpolate, three_nn
-from models.layers import norm_relu, pointwise, pointwise_split_norm_relu
+from models.layers import composed_split_norm_relu, norm_relu, pointwise
 from utils.errors import DataError
 
 
@@ -59,10 +59,10 @@ class PatchEncoder(nn.Module):
         batch, groups = x.shape[:2]
         x = x.flatten(0, 1)  # BG K 128
         _, norm1, _, conv2 = self.first_conv
-        local = pointwise(conv2, norm_relu(norm1, x))  # BG K 256
-        overall = local.max(dim=1, keepdim=True).values  # BG 1 256
         conv3, norm2, _, conv4 = self.second_conv
-        x = pointwise_split_norm_relu(conv3, norm2, overall, local)  # BG K 512
+        x = norm_relu(norm1, x)
+        overall = linear_max(x, conv2.weight.flatten(1), conv2.bias).unsqueeze(1)  # BG 1 256
+        x = composed_split_norm_relu(conv2, conv3, norm2, overall, x)  # BG K 512
         return linear_max(x, conv4.weight.flatten(1), conv4.bias).view(batch, groups, -1)
 
 

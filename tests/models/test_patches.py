@@ -27,10 +27,24 @@ def plain(sequence, x):
 def test_patch_encoder_is_the_plain_pointnet(training):
     encoder = PatchEncoder(24).train(training)
     patches = torch.randn(2, 5, 8, 3)
-    x = plain(encoder.first_conv, patches.flatten(0, 1))
-    x = torch.cat([x.max(1, keepdim=True).values.expand(-1, 8, -1), x], -1)
-    expected = plain(encoder.second_conv, x).max(1).values.view(2, 5, 24)
+    expected = plain_pointnet(encoder, patches)
     torch.testing.assert_close(encoder(patches), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_patch_encoder_has_the_gradients_of_the_plain_pointnet():
+    encoder, patches = PatchEncoder(24).double(), torch.randn(2, 5, 8, 3, dtype=torch.double, requires_grad=True)
+    towards = torch.randn(2, 5, 24, dtype=torch.double)
+    wanted = {"patches": patches, **dict(encoder.named_parameters())}
+    found, expected = (dict(zip(wanted, torch.autograd.grad((form(patches) * towards).sum(), list(wanted.values())),
+                                strict=True))
+                       for form in (encoder, lambda x: plain_pointnet(encoder, x)))
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+def plain_pointnet(encoder, patches):
+    x = plain(encoder.first_conv, patches.flatten(0, 1))
+    x = torch.cat([x.max(1, keepdim=True).values.expand(-1, patches.shape[2], -1), x], -1)
+    return plain(encoder.second_conv, x).max(1).values.unflatten(0, patches.shape[:2])
 
 
 @pytest.mark.parametrize("shape", [(40, 6), (5, 8, 6)])
