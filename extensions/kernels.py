@@ -148,8 +148,14 @@ def three_interpolate_backward(grad, features, idx, weight):
 
 
 @_kernel
+def max_points(x):
+    return x.max(1)
+
+
+@_kernel
 def linear_max(x, weight, bias):
-    return F.linear(x, weight, bias).max(1)
+    values, idx = torch.ops.act_ops.max_points(F.linear(x, weight))
+    return values if bias is None else values + bias, idx  # the bias moves all points of a patch alike
 
 
 @_kernel

@@ -20,6 +20,7 @@ SCHEMAS = (
     "three_nn(Tensor unknown, Tensor known) -> (Tensor, Tensor)",
     "three_interpolate(Tensor features, Tensor idx, Tensor weight) -> Tensor",
     "three_interpolate_backward(Tensor grad, Tensor features, Tensor idx, Tensor weight) -> (Tensor, Tensor)",
+    "max_points(Tensor x) -> (Tensor, Tensor)",
     "linear_max(Tensor x, Tensor weight, Tensor? bias) -> (Tensor, Tensor)",
     "linear_max_backward(Tensor grad, Tensor idx, Tensor x, Tensor weight) -> (Tensor, Tensor)",
     "norm_relu(Tensor x, Tensor? offset, Tensor weight, Tensor bias, float eps) -> (Tensor, Tensor, Tensor)",
@@ -102,6 +103,12 @@ def three_interpolate(features, idx, weight):
 @_fake
 def three_interpolate_backward(grad, features, idx, weight):
     return features.new_empty(features.shape), weight.new_empty(weight.shape)
+
+
+@_fake
+def max_points(x):
+    shape = (x.shape[0], x.shape[2])
+    return x.new_empty(shape), _index(x, *shape)
 
 
 @_fake

@@ -64,6 +64,10 @@ void three_interpolate_backward(const Executor&, const T* grad, const T* feature
                                 int64_t points, int64_t queries);
 
 #ifndef ACT_CUDA
+// x (P, K, C), K and C at least 1: value[p, c] = max over k of x[p, k, c], and idx[p, c] the first k where it is.
+template <class T>
+void max_points(const Executor&, const T* x, T* value, int64_t* idx, int64_t patches, int64_t group, int64_t channels);
+
 // grad and idx (P, C), x (P, K, D), weight (C, D): by_x[p, idx[p, c]] += grad[p, c] weight[c] and by_weight[c] +=
 // grad[p, c] x[p, idx[p, c]]; both are set here.
 template <class T>

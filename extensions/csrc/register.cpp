@@ -236,6 +236,18 @@ std::tuple<Tensor, Tensor> three_interpolate_backward(Tensor grad, Tensor featur
 
 #ifndef ACT_CUDA  // on a GPU torch's own layers, which extensions/ops.py takes there, cost little
 
+std::tuple<Tensor, Tensor> max_points(Tensor x) {
+  const Scope scope(x);
+  x = dense(x);
+  const int64_t patches = x.size(0), group = x.size(1), channels = x.size(2);
+  Tensor value = empty(x, {patches, channels}), index = empty_index(x, {patches, channels});
+  dispatch(x, value.numel(), [&](auto t) {
+    using T = decltype(t);
+    act::max_points<T>(scope.run, in<T>(x), out<T>(value), out<int64_t>(index), patches, group, channels);
+  });
+  return {value, index};
+}
+
 std::tuple<Tensor, Tensor> linear_max_backward(Tensor grad, Tensor idx, Tensor x, Tensor weight) {
   const Scope scope(x);
   grad = dense(grad), idx = dense(idx), x = dense(x), weight = dense(weight);
@@ -302,6 +314,7 @@ STABLE_TORCH_LIBRARY_IMPL(act_ops, ACT_KEY, m) {
   m.impl("three_interpolate", TORCH_BOX(&three_interpolate));
   m.impl("three_interpolate_backward", TORCH_BOX(&three_interpolate_backward));
 #ifndef ACT_CUDA
+  m.impl("max_points", TORCH_BOX(&max_points));
   m.impl("linear_max_backward", TORCH_BOX(&linear_max_backward));
   m.impl("norm_relu", TORCH_BOX(&norm_relu));
   m.impl("norm_relu_backward", TORCH_BOX(&norm_relu_backward));

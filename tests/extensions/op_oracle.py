@@ -94,6 +94,10 @@ def three_interpolate_backward(grad, features, idx, weight):
     return group_points_backward(spread, idx, features.shape[2]), by_weight
 
 
+def max_points(x):
+    return x.max(1), x.argmax(1)
+
+
 def linear_max(x, weight, bias):
     return (x @ weight.T + bias).max(1)
 

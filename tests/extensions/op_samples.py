@@ -82,6 +82,7 @@ def _of_features(name, batch, points, queries):
     yield Sample(name, "chamfer_backward", (draw(points), draw(queries), draw(points, 3), draw(queries, 3),
                                             torch.randint(queries, (batch, points), generator=random), index(queries)))
     weight, bias = torch.randn(5, 6, generator=random), torch.randn(5, generator=random)
+    yield Sample(name, "max_points", (draw(points, 6),))
     yield Sample(name, "linear_max", (draw(points, 6), weight, bias))
     yield Sample(name, "linear_max_backward", (draw(5), index(5), draw(points, 6), weight))
     if batch * points > 1:

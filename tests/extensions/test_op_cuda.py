@@ -2,7 +2,7 @@
 import pytest
 import torch
 from op_samples import SAMPLES, SIZES, Sample, large_sample, one_of_each, strided
-from test_op_contracts import BACKWARD, DIFFERENTIABLE, with_gradient
+from test_op_contracts import DIFFERENTIABLE, INTERNAL, with_gradient
 from test_op_values import call
 
 import extensions
@@ -59,7 +59,7 @@ def test_opcheck(sample):
     torch.library.opcheck(getattr(torch.ops.act_ops, sample.operator).default, sample.arguments)
 
 
-@pytest.mark.parametrize("sample", [s for s in one_of_each() if s.operator not in BACKWARD], ids=str)
+@pytest.mark.parametrize("sample", [s for s in one_of_each() if s.operator not in INTERNAL], ids=str)
 def test_compiled(sample):
     torch._dynamo.reset()
     function, arguments = getattr(ops, sample.operator), on_gpu(sample).arguments

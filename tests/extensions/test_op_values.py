@@ -134,6 +134,22 @@ def test_ball_is_open_and_keeps_index_order():
 
 
 @pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("shape", [(300, 16, 384), (50, 7, 40), (3, 1, 5), (1, 70, 33)], ids=str)
+def test_the_maximum_over_points(shape, dtype):
+    """Ragged strips, equal values (the first counts) and what is not a number (it is the maximum) included."""
+    x = torch.randn(shape, generator=torch.Generator().manual_seed(2)).to(dtype).mul(2).round()
+    x[0, shape[1] // 2, ::3] = torch.nan
+    x[-1, :, 1::3] = -torch.inf
+    values, idx = torch.ops.act_ops.max_points(x)
+    torch.testing.assert_close(values, x.amax(1), rtol=0, atol=0, equal_nan=True)
+    known = ~values.isnan()
+    first = (x == values.unsqueeze(1)).int().argmax(1)
+    assert idx[known].equal(first[known])
+    assert x.gather(1, idx.unsqueeze(1)).squeeze(1)[~known].isnan().all()
+
+
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("shape", [(50, 16, 40, 7), (7, 200, 33, 20), (3, 1, 64, 5), (1, 8, 5, 3)], ids=str)
 def test_the_gradient_of_a_maximum_visits_the_same_points(shape, bias):

@@ -1,5 +1,5 @@
-// The gradient of a linear layer whose outputs are maximised over the points of a patch. It reaches one point a channel,
-// so that 1 / K of a matrix product's work is left.
+// The maximum of features over the points of a patch, and the gradient of a linear layer before it. The gradient reaches
+// one point a channel, so that 1 / K of a matrix product's work is left.
 #include <algorithm>
 
 #include "../kernels.h"
@@ -8,7 +8,8 @@
 namespace act {
 namespace {
 
-constexpr int64_t ROWS = 128;  // points at a time, so that a strip of them and of their gradients stays in the L1 cache
+constexpr int64_t GRAIN = 1 << 15;  // features a thread looks at, at least, so that starting it pays
+constexpr int64_t ROWS = 128;       // points at a time, so that a strip of them and of their gradients stays in the L1 cache
 
 // A strip of two vectors of `columns` of a matrix whose rows are `width` apart; what is beyond its edge is 0.
 template <class T>
@@ -53,7 +54,53 @@ void add_patches(const T* grad, const int64_t* index, const T* x, const T* weigh
   }
 }
 
+// The largest of the first `columns` of two vectors over the rows of a patch, and which row it is in.
+template <class T>
+void max_strip(const T* x, T* value, int64_t* index, int64_t group, int64_t channels, int64_t columns) {
+  using V = typename Simd<T>::Vector;
+  using M = typename Simd<T>::Mask;
+  using I = typename Simd<T>::Index;
+  constexpr int64_t HALF = LANES<T>;
+  T row[2 * HALF] = {};
+  V best[2], next[2];
+  M where[2] = {M{}, M{}};
+  const auto read = [&](int64_t point, V* to) {
+    const T* from = x + point * channels;
+    if (columns < 2 * HALF) std::copy(from, from + columns, row), from = row;
+    load(to[0], from), load(to[1], from + HALF);
+  };
+  read(0, best);
+  for (int64_t point = 1; point < group; ++point) {
+    read(point, next);
+    for (int half = 0; half < 2; ++half) {
+      const M above = (next[half] > best[half]) | (next[half] != next[half]);  // what is not a number is passed on
+      best[half] = above ? next[half] : best[half];
+      where[half] = above ? M{} + static_cast<I>(point) : where[half];
+    }
+  }
+  I places[2 * HALF];
+  store(row, best[0]), store(row + HALF, best[1]);
+  store(places, where[0]), store(places + HALF, where[1]);
+  std::copy(row, row + columns, value);
+  std::copy(places, places + columns, index);
+}
+
 }  // namespace
+
+template <class T>
+void max_points(const Executor& run, const T* x, T* value, int64_t* index, int64_t patches, int64_t group,
+                int64_t channels) {
+  constexpr int64_t STRIP = 2 * LANES<T>;
+  run.parallel(patches, std::max<int64_t>(1, GRAIN / (group * channels)), [&](int64_t begin, int64_t end) {
+    for (int64_t patch = begin; patch < end; ++patch)
+      for (int64_t c = 0; c < channels; c += STRIP)
+        max_strip(x + patch * group * channels + c, value + patch * channels + c, index + patch * channels + c, group,
+                  channels, std::min(STRIP, channels - c));
+  });
+}
+
+template void max_points(const Executor&, const float*, float*, int64_t*, int64_t, int64_t, int64_t);
+template void max_points(const Executor&, const double*, double*, int64_t*, int64_t, int64_t, int64_t);
 
 template <class T>
 void linear_max_backward(const Executor& run, const T* grad, const int64_t* index, const T* x, const T* weight,
