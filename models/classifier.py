@@ -7,6 +7,7 @@ from models.build import MODELS
 from models.point_embed import PatchEncoder, group
 from models.student import PointEncoder, init_truncated_normal, pool
 from utils.errors import ConfigError
+from utils.registry import check_whole
 
 # what trains under each transfer type beside the head; None: everything
 TRAINED = {"full": None, "linear": ("cls_token", "cls_pos"), "mlp-3": ("cls_token", "cls_pos"),
@@ -37,10 +38,12 @@ class PointTransformer(PointEncoder):
             raise ConfigError(f"model.transfer_type '{transfer_type}' is not one of {', '.join(TRAINED)}")
         if head_only and transfer_type not in ("linear", "mlp-3"):
             raise ConfigError(f"model.head_only is for transfer_type linear and mlp-3, not '{transfer_type}'")
+        check_whole(1, cls_dim=cls_dim)
         super().__init__(embed_dim=embed_dim, encoder_dims=encoder_dims, depth=depth, num_heads=num_heads,
                          drop_path_rate=drop_path_rate)
         self.group_size, self.num_group, self.transfer_type = group_size, num_group, transfer_type
         self.head_only = head_only
+        self.cls_dim = cls_dim
         self.cls_head_finetune = build_head(2 * embed_dim, cls_dim, transfer_type)
         if transfer_type == "side":
             self.side_encoder = PatchEncoder(embed_dim)

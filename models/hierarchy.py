@@ -3,10 +3,11 @@ import torch
 from torch import nn
 
 from extensions.ops import knn
-from models.layers import pointwise
+from models.layers import pointwise, position_mlp
 from models.point_embed import PatchEncoder, gather, group
 from models.transformer import TransformerEncoder
 from utils.errors import ConfigError
+from utils.registry import check_number, check_whole, check_whole_lists
 
 OUTSIDE = -1e5  # added to the attention score of a token that must not be seen
 
@@ -38,11 +39,9 @@ def group_scales(points, num_groups, group_sizes):
 
 def check_scales(num_groups, group_sizes, depths, dims, num_heads):
     """Raise ConfigError unless the keys of an encoder's scales fit together."""
-    keys = {"num_groups": num_groups, "group_sizes": group_sizes, "encoder_depths": depths, "encoder_dims": dims}
-    for key, values in keys.items():
-        if not isinstance(values, (list, tuple)) or len(values) != len(num_groups) or min(values) < 1:
-            raise ConfigError(f"model.{key} is {values}; it must list a number of at least 1 for each of the "
-                              f"{len(num_groups)} scales")
+    scales = len(num_groups) if isinstance(num_groups, (list, tuple)) and num_groups else 3
+    check_whole_lists(scales, num_groups=num_groups, group_sizes=group_sizes, encoder_depths=depths, encoder_dims=dims)
+    check_whole(1, num_heads=num_heads)
     for finer, coarser, size in zip(num_groups, num_groups[1:], group_sizes[1:], strict=False):
         if max(coarser, size) > finer:
             raise ConfigError(f"model.num_groups {list(num_groups)} and group_sizes {list(group_sizes)} do not fit: "
@@ -121,12 +120,14 @@ class HierarchicalEncoder(nn.Module):
         super().__init__()
         listed = isinstance(local_radius, (list, tuple))
         self.local_radius = list(local_radius) if listed else [local_radius] * len(dims)
-        if len(self.local_radius) != len(dims):
-            raise ConfigError(f"model.local_radius is {local_radius}; it must be one number, or one for each of the "
-                              f"{len(dims)} scales")
+        if len(self.local_radius) != len(dims) or not all(
+                type(radius) in (int, float) and radius >= 0 for radius in self.local_radius):
+            raise ConfigError(f"model.local_radius is {local_radius}; it must be one number of at least 0, or one for "
+                              f"each of the {len(dims)} scales")
+        check_number(0, 1, drop_path_rate=drop_path_rate)
         merging = [TokenMerging(given, width) for given, width in zip(dims, dims[1:], strict=False)]
         self.token_embed = nn.ModuleList([PatchEncoder(dims[0]), *merging])
-        self.encoder_pos_embeds = nn.ModuleList(position_mlp(width) for width in dims)
+        self.encoder_pos_embeds = nn.ModuleList(position_mlp(width, hidden=width) for width in dims)
         self.encoder_blocks = build_stages(dims, depths, num_heads, drop_path_rate)
 
     def forward(self, neighborhood, centers, children, masks=None):
@@ -153,11 +154,6 @@ class HierarchicalEncoder(nn.Module):
         if valid is not None:
             encoded = torch.where(valid.unsqueeze(-1), encoded, visible)
         return tokens.scatter(1, order.unsqueeze(-1).expand_as(encoded), encoded.to(tokens.dtype))
-
-
-def position_mlp(width):
-    """Return the position embedding of one scale: an MLP from a centre (3) to ``width``."""
-    return nn.Sequential(nn.Linear(3, width), nn.GELU(), nn.Linear(width, width))
 
 
 def build_stages(dims, depths, num_heads, drop_path_rate):

@@ -12,16 +12,16 @@ from models.hierarchy import (
     check_scales,
     group_scales,
     inherit_masks,
-    position_mlp,
 )
-from models.masking import guided_mask, make_mask
+from models.layers import pointwise, position_mlp
+from models.masking import MASKS, guided_mask, make_mask
 from models.point_embed import gather
 from models.projection import VIEWS, Projection, read_map
 from models.propagation import TokenPropagation
 from models.student import init_truncated_normal
 from utils.distributed import mean_all
 from utils.errors import ConfigError
-from utils.registry import check_keys
+from utils.registry import check_keys, check_number, check_whole
 
 
 class NormedEncoder(HierarchicalEncoder):
@@ -58,14 +58,19 @@ class I2P_MAE(nn.Module):
                  decoder_depths=(1, 1), decoder_dims=(384, 192), decoder_up_blocks=(1, 1), drop_path_rate=0.1,
                  num_heads=6, first_token_visible=False, clip_config=None):
         super().__init__()
+        check_number(0, 1, mask_ratio=mask_ratio)
         if not 0 < mask_ratio < 1:
             raise ConfigError(f"model.mask_ratio is {mask_ratio}; it must be between 0 and 1")
-        if mask_type not in ("guided", "rand", "block"):
-            raise ConfigError(f"model.mask_type '{mask_type}' is not one of guided, rand, block")
+        if mask_type not in ("guided", *MASKS):
+            raise ConfigError(f"model.mask_type '{mask_type}' is not one of guided, {', '.join(MASKS)}")
         check_scales(num_groups, group_sizes, encoder_depths, encoder_dims, num_heads)
         check_decoder(encoder_dims, decoder_depths, decoder_dims, decoder_up_blocks)
-        image_keys = clip_config or {}
+        image_keys = {} if clip_config is None else clip_config
+        if not isinstance(image_keys, dict):
+            raise ConfigError(f"model.clip_config is {image_keys!r}; it must hold keys, visual_encoder for one")
         check_keys(build_image_model, image_keys, "model.clip_config")
+        self.feat_dim = image_keys.get("feat_dim", 512)
+        check_whole(1, **{"clip_config.feat_dim": self.feat_dim})
         self.mask_ratio, self.mask_type, self.loss_2d = mask_ratio, mask_type, loss_2d
         self.first_token_visible = first_token_visible
         self.num_groups, self.group_sizes = list(num_groups), list(group_sizes)
@@ -74,12 +79,11 @@ class I2P_MAE(nn.Module):
         self.h_encoder = NormedEncoder(encoder_depths, encoder_dims, num_heads, drop_path_rate, local_radius)
         self.mask_token = nn.Parameter(torch.empty(1, decoder_dims[0]))
         self.h_decoder = build_stages(decoder_dims, decoder_depths, num_heads, drop_path_rate)
-        self.decoder_pos_embeds = nn.ModuleList(position_mlp(width) for width in decoder_dims)
+        self.decoder_pos_embeds = nn.ModuleList(position_mlp(width, hidden=width) for width in decoder_dims)
         self.token_prop = nn.ModuleList(
             TokenPropagation(coarse, width, blocks)
             for coarse, width, blocks in zip(decoder_dims, decoder_dims[1:], decoder_up_blocks, strict=False))
         width, size = decoder_dims[-1], group_sizes[self.target]
-        self.feat_dim = image_keys.get("feat_dim", 512)
         self.decoder_norm = nn.LayerNorm(width)
         self.rec_head_3d = nn.Conv1d(width, 3 * size, 1)
         self.rec_head_2d = nn.Conv1d(width, len(VIEWS) * self.feat_dim * size, 1)
@@ -122,12 +126,12 @@ class I2P_MAE(nn.Module):
         masked, finer, center = masks[self.target], centers[self.target - 1], centers[self.target]
         child = children[self.target - 1]  # B G K
         out["original"] = (gather(finer, child) - center.unsqueeze(2))[masked]  # M K 3
-        out["reconstruction"] = apply_head(self.rec_head_3d, decoded[masked]).float().unflatten(-1, (-1, 3))
+        out["reconstruction"] = pointwise(self.rec_head_3d, decoded[masked]).float().unflatten(-1, (-1, 3))
         out["loss_3d"] = chamfer_l2(out["reconstruction"], out["original"])
         out["loss"] = out["loss_3d"]
         if self.loss_2d:
             target = self.image_targets(maps, projection.pixels(finer), child, masked)
-            out["loss_2d"] = mean_square(apply_head(self.rec_head_2d, decoded[~masked]).float(), target)
+            out["loss_2d"] = mean_square(pointwise(self.rec_head_2d, decoded[~masked]).float(), target)
             out["loss"] = out["loss"] + out["loss_2d"]
         return out | {"mask": mask}
 
@@ -186,6 +190,9 @@ class I2P_MAE(nn.Module):
 
 def check_decoder(encoder_dims, depths, dims, up_blocks):
     """Raise ConfigError unless the decoder's keys fit the encoder's scales."""
+    for key, values in {"decoder_depths": depths, "decoder_dims": dims, "decoder_up_blocks": up_blocks}.items():
+        if not isinstance(values, (list, tuple)) or not all(type(value) is int and value >= 0 for value in values):
+            raise ConfigError(f"model.{key} is {values!r}; it must be a list of whole numbers, coarsest scale first")
     if not 1 <= len(dims) < len(encoder_dims) or list(dims) != list(encoder_dims)[::-1][:len(dims)]:
         raise ConfigError(f"model.decoder_dims is {list(dims)}; it must be the last of encoder_dims "
                           f"({list(encoder_dims)}) in reverse, at least one and not all")
@@ -198,11 +205,6 @@ def read_saliency(projection, attention, center):
     """Return the attention (3B, h, w) at centres (B, G, 3), averaged over views: (B, G) (I2P-MAE, section 3.3)."""
     values = read_map(attention.unsqueeze(1), projection.pixels(center))  # 3B G 1
     return values.view(len(VIEWS), *center.shape[:2]).mean(0)
-
-
-def apply_head(conv, tokens):
-    """Apply a kernel-1 convolution to tokens (N, C)."""
-    return F.linear(tokens, conv.weight.flatten(1), conv.bias)
 
 
 def chamfer_l2(prediction, target):

@@ -7,6 +7,7 @@ from models.build import MODELS
 from models.classifier import build_head
 from models.hierarchy import HierarchicalEncoder, check_scales, group_scales
 from models.student import init_truncated_normal
+from utils.registry import check_number, check_whole
 
 
 class HierarchicalClassifier(nn.Module):
@@ -26,7 +27,10 @@ class HierarchicalClassifier(nn.Module):
                  encoder_dims=(96, 192, 384), local_radius, drop_path_rate=0.1, num_heads=6, cls_dim, smooth=0.0):
         super().__init__()
         check_scales(num_groups, group_sizes, encoder_depths, encoder_dims, num_heads)
+        check_whole(1, cls_dim=cls_dim)
+        check_number(0, 1, smooth=smooth)
         self.num_groups, self.group_sizes, self.smooth = list(num_groups), list(group_sizes), smooth
+        self.cls_dim = cls_dim
         self.h_encoder = HierarchicalEncoder(encoder_depths, encoder_dims, num_heads, drop_path_rate, local_radius)
         self.norm = nn.LayerNorm(encoder_dims[-1])
         self.cls_head_finetune = build_head(self.pooled * encoder_dims[-1], cls_dim, "full")

@@ -108,6 +108,6 @@ class DropPath(nn.Module):
         return x * mask / keep
 
 
-def position_mlp(width):
+def position_mlp(width, hidden=128):
     """Return the position embedding: an MLP from a patch's centre (3) to ``width``."""
-    return nn.Sequential(nn.Linear(3, 128), nn.GELU(), nn.Linear(128, width))
+    return nn.Sequential(nn.Linear(3, hidden), nn.GELU(), nn.Linear(hidden, width))

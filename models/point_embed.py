@@ -29,7 +29,7 @@ def group(xyz, num_group, group_size):
     """
     if xyz.shape[1] < max(num_group, group_size):
         raise DataError(f"clouds of {xyz.shape[1]} points cannot be cut into {num_group} groups of {group_size}: "
-                        f"raise npoints or lower model.num_group / model.group_size")
+                        f"raise npoints, or lower the number of the model's groups or their size")
     with torch.no_grad():
         center = gather(xyz, furthest_point_sample(xyz, num_group))  # B G 3
         _, index = knn(xyz, center, group_size)  # B G K

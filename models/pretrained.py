@@ -34,8 +34,14 @@ def load_pretrained(checkpoint, config=None, device="cpu"):
     config = load_config(config) if config is not None else notes_in(content)
     section = config.get("model") or {"NAME": published_name(weights_in(content, checkpoint))}
     model = build_pretrained(section, content, checkpoint).to(device)
-    model.npoints = config.get("npoints") or NPOINTS
+    model.npoints = npoints_of(config)
     return model
+
+
+def npoints_of(config):
+    """Return how many points of a cloud a model sees: ``npoints`` of the config, or that of its training set."""
+    section = config.get("dataset", {}).get("train", {})
+    return config.get("npoints") or section.get("others", {}).get("npoints") or NPOINTS
 
 
 def published_name(weights):

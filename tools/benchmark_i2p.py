@@ -7,7 +7,8 @@ import torch.nn.functional as F
 
 from extensions.ops import furthest_point_sample, knn
 from models.hierarchy import OUTSIDE
-from models.i2p import I2P_MAE, apply_head, chamfer_l2
+from models.i2p import I2P_MAE, chamfer_l2
+from models.layers import pointwise
 from models.masking import guided_mask
 from models.point_embed import gather
 from models.projection import MEAN, SIZE, STD, VIEWS
@@ -72,13 +73,13 @@ class LoopedI2P(I2P_MAE):
         decoded = self.decode(tokens, centers, masks)
 
         patches = gather(centers[0], indices[1]) - centers[1][:, :, None]
-        prediction = apply_head(self.rec_head_3d, decoded[masks[1]]).unflatten(-1, (-1, 3))
+        prediction = pointwise(self.rec_head_3d, decoded[masks[1]]).unflatten(-1, (-1, 3))
         loss_3d = chamfer_l2(prediction, patches[masks[1]])
         targets = []
         for index, (maps, _, frames) in enumerate(seen):
             features = read(maps, pixels_of(frames, centers[0][index])).transpose(0, 1).flatten(1)  # M 3C
             targets.append(features[indices[1][index]][~masks[1][index]].flatten(1))
-        loss_2d = F.mse_loss(apply_head(self.rec_head_2d, decoded[~masks[1]]), torch.cat(targets))
+        loss_2d = F.mse_loss(pointwise(self.rec_head_2d, decoded[~masks[1]]), torch.cat(targets))
         return {"loss": loss_3d + loss_2d, "loss_3d": loss_3d, "loss_2d": loss_2d}
 
     def encode(self, neighborhood, centers, indices, masks):

@@ -101,7 +101,8 @@ def build_optimizer(config, model):
     if not 0 < layer_decay <= 1:
         raise ConfigError(f"optimizer.layer_decay is {layer_decay}; it must be above 0 and at most 1")
     if layer_decay < 1 and not hasattr(model, "layer_of"):
-        raise ConfigError(f"optimizer.layer_decay is for fine-tuning; a {type(model).__name__} does not have it")
+        raise ConfigError(f"optimizer.layer_decay is for fine-tuning a PointTransformer; a {type(model).__name__} does "
+                          f"not have it")
     decay, groups = kwargs.pop("weight_decay", 0.0), {}
     if layer_decay == 1:
         groups = {(True, 1): [], (False, 1): []}  # in the order of published optimizers, whose state so fits

@@ -7,7 +7,7 @@ import torch
 from datasets.class_names import known_names
 from datasets.point_files import FORMATS, find_files, read_cloud
 from datasets.transforms import furthest_subset
-from models.pretrained import NPOINTS, build_pretrained, notes_in
+from models.pretrained import build_pretrained, notes_in, npoints_of
 from tools.experiment import choose_device
 from utils import checkpoint
 from utils.config import load_config
@@ -39,7 +39,7 @@ class Model:
             warnings.warn("the files of training had z up, and clouds were turned so that y is: give --up z if these "
                           "files have it too, or --up y", stacklevel=2)
         self.model = build_pretrained(config["model"], content, args.ckpts, head).to(self.device)
-        self.npoints = config.get("npoints") or NPOINTS
+        self.npoints = npoints_of(config)
         self.has_head = self.model.trained_head
         self.class_names = self.model.class_names or known_names(config, self.model.classes)
 

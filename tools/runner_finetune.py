@@ -5,7 +5,7 @@ import torch
 from tqdm import tqdm
 
 from datasets.transforms import build_transform, subsample
-from models import build_model_from_cfg
+from models.build import MODELS, build_model_from_cfg
 from tools import trainer, voting
 from tools.builder import build_dataset, build_loader
 from tools.experiment import open_experiment, summarize
@@ -23,6 +23,8 @@ class Classification:
     def __init__(self, experiment):
         self.experiment = experiment
         config, args = experiment.config, experiment.args
+        if "NAME" in config.model and not MODELS.takes(config.model.NAME, "cls_dim"):
+            raise ConfigError(f"{args.config}: a {config.model.NAME} does not classify; give a config of fine-tuning")
         self.model = build_model_from_cfg(config.model)
         path = args.ckpts or args.start_ckpts
         if path:
@@ -31,8 +33,8 @@ class Classification:
         self.datasets = {split: build_dataset(experiment, split) for split in self.splits()}
         evaluated = list(self.datasets.values())[-1]
         classes = len(evaluated.class_names)
-        if config.model.cls_dim < classes:
-            raise ConfigError(f"{args.config}: model.cls_dim is {config.model.cls_dim}, but the data has {classes} "
+        if self.model.cls_dim < classes:
+            raise ConfigError(f"{args.config}: model.cls_dim is {self.model.cls_dim}, but the data has {classes} "
                               f"classes")
         self.npoints = config.get("npoints", evaluated.npoints)
         if not args.test and config.total_bs == 1:

@@ -154,7 +154,8 @@ def masking(args, device):
     if config.model.NAME != "I2P_MAE":
         raise ConfigError(f"{args.config[0]} is of the model {config.model.NAME}; masking is drawn of an I2P_MAE")
     model = build_model_from_cfg({**config.model})
-    checkpoint.load_model(model, checkpoint.read_weights(path), path, complete=True)
+    if path != "none":
+        checkpoint.load_model(model, checkpoint.read_weights(path), path, complete=True)
     model = model.to(device).eval()
     clouds = Clouds(config, args.config[0], args.number, device)
     points = next(clouds.batches())
@@ -179,7 +180,8 @@ def masking_panels(model, points):
         panels[f"{'xyz'[depth]} over {'xyz'[row]}, {'xyz'[column]}"] = image
     if "saliency" in out:
         value = out["saliency"] - out["saliency"].amin()
-        panels["saliency"] = coloured(points, centers[-1][0], (value / value.amax())[0])
+        value = value / value.amax().clamp_min(torch.finfo(value.dtype).tiny)
+        panels["saliency"] = coloured(points, centers[-1][0], value[0])
     panels["visible (yellow), masked"] = coloured(points, center[0], 1 - masked[0].float())
     panels["visible, predicted (blue)"] = torch.cat([F.pad(visible, (0, 1), value=1),
                                                      F.pad(predicted, (0, 1), value=0.3)])

@@ -27,6 +27,10 @@ class Registry:
             raise ConfigError(f"unknown {self.kind} '{name}'{nearest(name, self.classes)}")
         return self.classes[name]
 
+    def takes(self, name, key):
+        """Return whether the class called ``name`` has the config key ``key``."""
+        return key in _parameters(self.get(name))
+
     def build(self, config, section):
         """Build the class that ``config['NAME']`` names from the other keys of ``config``.
 
@@ -56,6 +60,22 @@ def check_whole(least, **values):
     for key, value in values.items():
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigError(f"model.{key} is {value!r}; it must be a whole number of at least {least}")
+
+
+def check_whole_lists(length, **values):
+    """Raise ConfigError unless all ``values``, keys of ``model``, list ``length`` whole numbers of at least 1."""
+    for key, value in values.items():
+        if not isinstance(value, (list, tuple)) or len(value) != length or not all(
+                type(number) is int and number >= 1 for number in value):
+            raise ConfigError(f"model.{key} is {value!r}; it must list a whole number of at least 1 for each of the "
+                              f"{length} scales")
+
+
+def check_number(least, most, **values):
+    """Raise ConfigError unless all ``values``, keys of ``model``, are numbers from ``least`` to ``most``."""
+    for key, value in values.items():
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
+            raise ConfigError(f"model.{key} is {value!r}; it must be a number from {least:g} to {most:g}")
 
 
 def _parameters(function):

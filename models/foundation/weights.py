@@ -1,4 +1,5 @@
 """Foundation models of timm: building them, and where their weights come from."""
+import math
 import threading
 import urllib.request
 import warnings
@@ -108,6 +109,8 @@ def load_file(model, path, parts, keys=Keys()):  # noqa: B008 - immutable
     """
     wanted = {key: value for key, value in model.state_dict().items() if key.startswith(parts)}
     given = {key: value for key, value in read_weights(path).items() if key.startswith(parts)}
+    if "pos_embed" in wanted and "pos_embed" in given:
+        given["pos_embed"] = resampled_positions(model, given["pos_embed"])
     fitting = {key: value for key, value in given.items() if key in wanted and value.shape == wanted[key].shape}
     if len(fitting) != len(wanted) or len(fitting) != len(given):
         raise CheckpointError(
@@ -115,3 +118,14 @@ def load_file(model, path, parts, keys=Keys()):  # noqa: B008 - immutable
             f"its {len(wanted)} weights {len(fitting)} match, {len(wanted.keys() - given.keys())} are missing, "
             f"{len(given.keys() - wanted.keys())} are unexpected, the others differ in shape")
     model.load_state_dict(fitting, strict=False)
+
+
+def resampled_positions(model, positions):
+    """Return a file's ``pos_embed`` (1, N, C) for the size of image that ``model`` takes, as timm does for its own."""
+    from timm.layers import resample_abs_pos_embed
+
+    prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+    side = math.isqrt(max(positions.shape[-2] - prefix, 0)) if positions.dim() == 3 else 0
+    if not side or side ** 2 != positions.shape[1] - prefix or positions.shape[1:] == model.pos_embed.shape[1:]:
+        return positions
+    return resample_abs_pos_embed(positions, list(model.patch_embed.grid_size), num_prefix_tokens=prefix)

@@ -5,7 +5,8 @@ import torch.nn.functional as F
 
 from datasets.transforms import scale_and_translate
 from models import build_model_from_cfg
-from models.i2p import apply_head, chamfer_l2, read_saliency
+from models.i2p import chamfer_l2, read_saliency
+from models.layers import DropPath
 from models.masking import guided_mask
 from models.projection import Projection
 from tools.benchmark_i2p import looped
@@ -139,6 +140,26 @@ def test_salient_tokens_are_seen_more_often():
     torch.testing.assert_close(share, values[0].softmax(0), rtol=0, atol=0.03)
 
 
+def test_what_the_image_model_attends_to_is_seen():
+    """With attention so sharp that nothing is left to chance, and another one for each cloud."""
+    model = build(mask_ratio=0.875).eval()  # one of eight tokens is seen
+    slopes = torch.tensor([1.0, -1, 1]).repeat(3).view(9, 1, 1)  # view-major
+    attention = 1e5 * slopes * torch.arange(196.0).view(1, 14, 14)
+    model.image_models = (lambda images: (torch.zeros(9, 24, 14, 14), attention),)
+    out = model(POINTS)
+    assert (~out["mask"]).sum(1).tolist() == [1] * 3
+    assert (~out["mask"]).int().argmax(1).tolist() == out["saliency"].argmax(1).tolist()
+
+
+def test_drop_path_rates_rise_over_encoder_and_over_decoder():
+    model = build(drop_path_rate=0.3)
+    rates = [[module.rate for module in part.modules() if isinstance(module, DropPath)]
+             for part in (model.h_encoder.encoder_blocks, model.h_decoder)]
+    assert sorted(set(rates[0])) == pytest.approx([0, 0.1, 0.2, 0.3])  # four blocks
+    assert sorted(set(rates[1])) == pytest.approx([0, 0.3])
+    assert all(part == sorted(part) for part in rates)
+
+
 def test_the_drawn_mask_has_the_asked_ratio():
     out = build(mask_ratio=0.7)(POINTS)
     assert out["mask"].sum(1).tolist() == [5] * 3  # int(0.7 * 8)
@@ -188,6 +209,16 @@ def test_mixed_precision():
 
 @pytest.mark.parametrize(("change", "message"), [
     ({"mask_ratio": 1.0}, "model.mask_ratio is 1.0; it must be between 0 and 1"),
+    ({"mask_ratio": "0.8"}, "model.mask_ratio is '0.8'; it must be a number from 0 to 1"),
+    ({"num_groups": 64}, "model.num_groups is 64; it must list a whole number of at least 1 for each of the 3 scales"),
+    ({"num_heads": 0}, "model.num_heads is 0; it must be a whole number of at least 1"),
+    ({"local_radius": None}, "model.local_radius is None; it must be one number of at least 0, or one for each of"),
+    ({"local_radius": [-1, 0, 0]}, r"model.local_radius is \[-1, 0, 0\]; it must be one number of at least 0"),
+    ({"drop_path_rate": 2}, "model.drop_path_rate is 2; it must be a number from 0 to 1"),
+    ({"decoder_dims": 48}, "model.decoder_dims is 48; it must be a list of whole numbers, coarsest scale first"),
+    ({"clip_config": "ViT-B/16"}, "model.clip_config is 'ViT-B/16'; it must hold keys, visual_encoder for one"),
+    ({"clip_config": {"feat_dim": "24"}}, "model.clip_config.feat_dim is '24'; it must be a whole number of at least"),
+    ({"clip_config": {"kwargs": "x"}}, "model.clip_config.kwargs is 'x'; it must hold arguments of timm's"),
     ({"mask_type": "guide"}, "model.mask_type 'guide' is not one of guided, rand, block"),
     ({"decoder_dims": [48, 12]}, r"model.decoder_dims is \[48, 12\]; it must be the last of encoder_dims"),
     ({"decoder_dims": [48, 24, 12]}, r"at least one and not all"),
@@ -198,6 +229,15 @@ def test_mixed_precision():
 def test_wrong_configs(change, message):
     with pytest.raises(ConfigError, match=message):
         build(**change)
+
+
+@pytest.mark.parametrize(("change", "message"), [
+    ({"smooth": 1.5}, "model.smooth is 1.5; it must be a number from 0 to 1"),
+    ({"cls_dim": 0}, "model.cls_dim is 0; it must be a whole number of at least 1"),
+])
+def test_wrong_configs_of_classifiers(change, message):
+    with pytest.raises(ConfigError, match=message):
+        classifier(**change)
 
 
 def classifier(name="ModelNet40", **changes):
@@ -253,8 +293,3 @@ def test_a_released_file_may_hold_the_image_model():
     weights = {**model.state_dict(), "clip_model.visual.proj": torch.zeros(2, 2)}
     report = checkpoint.load_model(build(), weights, "released.pth", complete=True)
     assert f"{len(model.state_dict())} of {len(model.state_dict())} weights match" in report
-
-
-def test_a_head_is_a_convolution_of_one_point():
-    head, tokens = torch.nn.Conv1d(4, 6, 1), torch.randn(5, 4)
-    torch.testing.assert_close(apply_head(head, tokens), head(tokens.unsqueeze(-1)).squeeze(-1))

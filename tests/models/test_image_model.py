@@ -73,10 +73,29 @@ def test_weights_from_a_file(tmp_path, suffix):
         build("ViT-B/16", 512, path, depth=3)
 
 
+@pytest.mark.parametrize(("name", "size"), [
+    ("vit_tiny_patch16_384", 384), ("vit_small_patch14_dinov2", 280), ("vit_small_patch14_reg4_dinov2", 280),
+    ("deit_tiny_distilled_patch16_224", 224)])
+def test_weights_of_another_size_of_image(tmp_path, name, size):
+    """Positions are resampled as timm does it; everything else is the file's, the distillation token too."""
+    original = timm.create_model(name, img_size=size, num_classes=0, **TINY)
+    checkpoint.save({"base_model": original.state_dict()}, tmp_path / "vit.pth")
+    loaded = build(name, pretrained=str(tmp_path / "vit.pth")).model.state_dict()
+    expected = timm.create_model(name, img_size=224, num_classes=0, **TINY)
+    expected.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(original.state_dict(), expected))
+    for key, value in expected.state_dict().items():
+        assert torch.equal(loaded[key], value), key
+
+
+def test_clip_is_found_under_the_name_that_act_has_for_it():
+    assert build("CLIP:ViT-B/16", 512).model.pretrained_cfg == build("ViT-B/16", 512).model.pretrained_cfg
+
+
 @pytest.mark.parametrize(("arguments", "message"), [
     ({"feat_dim": 512}, "model.clip_config.feat_dim is 512, but the features of 'vit_tiny_patch16_224' are 24 wide"),
     ({"name": "ViT-B/8"}, "model.clip_config.visual_encoder 'ViT-B/8' is not a model of timm"),
-    ({"class_token": False, "global_pool": "avg"}, "'vit_tiny_patch16_224' is not a vision Transformer with a class"),
+    ({"class_token": False, "global_pool": "avg"}, "'vit_tiny_patch16_224' is not a vision Transformer of plain"),
+    ({"img_size": 384}, "model.clip_config.kwargs is .*; it must hold arguments of timm's create_model, but img_size"),
     ({"depht": 3}, "timm cannot build 'vit_tiny_patch16_224' with model.clip_config.kwargs"),
 ])
 def test_what_cannot_be_used(arguments, message):

@@ -2,6 +2,7 @@
 import os
 import pathlib
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from classification_data import write_modelnet_hdf5, write_scanobjectnn
 from tiny_configs import split
 
 from models import load_pretrained
-from tools import extract_features, predict
+from models.pretrained import npoints_of
+from tools import extract_features, predict, runner_probe
 from utils import checkpoint
 from utils.config import load_config, plain
 
@@ -84,6 +86,52 @@ def test_the_pretrained_encoder_outside_the_commands(command, trained):
     assert features[0].shape == (3, 48)
     assert torch.equal(*features)
     assert features[0].std(0).min() > 0
+
+
+def test_the_points_of_a_cloud_are_those_of_pretraining():
+    """Where a config of pre-training says so for its training set alone."""
+    path = ROOT / "cfgs/pre-training/i2p-mae.yaml"
+    assert npoints_of(load_config(path)) == load_config(path).dataset.train.others.npoints == 2048
+    assert npoints_of(load_config(ROOT / "cfgs/linear-svm/scan_obj-bg.yaml")) == 2048
+    assert npoints_of({}) == 1024
+
+
+@pytest.mark.parametrize("flag", ["--finetune_model", "--scratch_model", "--test"])
+def test_a_config_of_pretraining_is_not_for_fine_tuning(command, flag):
+    weights = () if flag == "--scratch_model" else ("--ckpts", "any.pth")
+    err = command(small("pre-training/i2p-mae", command.folder), flag, *weights, status=2).err
+    assert re.fullmatch("error: .*i2p-mae.yaml: a I2P_MAE does not classify; give a config of fine-tuning\n", err)
+
+
+def test_the_classes_that_a_config_leaves_out_are_those_of_the_model(command):
+    config = small("fine-tuning/modelnet40", command.folder)
+    section = yaml.safe_load(config.read_text())
+    del section["model"]["cls_dim"]
+    config.write_text(yaml.safe_dump(section))
+    command(config, "--scratch_model", "--set", "max_epoch=0")
+    trained = next((command.folder / "work_dirs").rglob("ckpt-last.pth"))
+    head = torch.load(trained, weights_only=True)["base_model"]["cls_head_finetune.8.bias"]
+    assert head.shape == (40,)
+
+
+@pytest.mark.parametrize("name", ["modelnet10_i2p", "modelnet10_i2p_rand", "modelnet10_i2p_3d"])
+def test_the_experiments_train(command, name):
+    command(small(f"experiments/{name}", command.folder), "--set", "max_epoch=0")
+    trained = next((command.folder / "work_dirs").rglob("ckpt-last.pth"))
+    tuning = small("experiments/modelnet10_i2p_finetune", command.folder)
+    out = command(tuning, "--finetune_model", "--ckpts", trained, "--set", "max_epoch=0").out
+    assert re.search(r"Last +OA [\d.]+ +mAcc [\d.]+", out)
+
+
+def test_a_linear_svc_takes_features_as_they_are(monkeypatch):
+    seen = []
+    monkeypatch.setattr(runner_probe, "fit_probe", lambda estimator, *given, scaled: seen.append(
+        (type(estimator).__name__, getattr(estimator, "kernel", None), scaled)) or (50.0, 1.0, False))
+    experiment = SimpleNamespace(config={"probe": {"svc_c": [0.01]}}, args=SimpleNamespace(seed=0),
+                                 log=SimpleNamespace(info=lambda *said: None))
+    runner_probe.report(experiment, (None, range(9)), None)
+    assert seen == [("LinearSVC", None, True), ("LogisticRegression", None, True),
+                    ("KNeighborsClassifier", None, True), ("SVC", "linear", False)]
 
 
 def test_predictions_for_own_files(command, trained, monkeypatch, capsys):

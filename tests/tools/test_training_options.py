@@ -105,7 +105,7 @@ def test_rates_decay_from_the_head_down():
     assert (named["cls_token"], named["cls_pos"]) == ((0.0125, 0.0), (0.0125, 0.05))
     with pytest.raises(ConfigError, match="optimizer.layer_decay is 0; it must be above 0 and at most 1"):
         build_optimizer(EasyDict({**config, "layer_decay": 0}), model)
-    with pytest.raises(ConfigError, match="optimizer.layer_decay is for fine-tuning; a Linear does not have it"):
+    with pytest.raises(ConfigError, match="fine-tuning a PointTransformer; a Linear does not have it"):
         build_optimizer(config, nn.Linear(1, 1))
 
 

@@ -76,6 +76,8 @@ def test_masking_of_i2p(command, draw):
     draw("masking", "--config", tiny, "--ckpts", weights, "--number", 2, "--html", page)
     assert picture(command).shape[:2] == (2 * 660, 7 * 660)
     assert "saliency" in page.read_text()
+    draw("masking", "--config", tiny, "--ckpts", "none", "--number", 1)
+    assert picture(command).shape[:2] == (660, 7 * 660)
     flags = ("--config", config(command, "pretrain"), "--ckpts", weights)
     assert "masking is drawn of an I2P_MAE" in draw("masking", *flags, status=2).err
 
