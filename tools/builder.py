@@ -1,4 +1,5 @@
 """From config sections to data loaders, optimizer, schedules and models in their place."""
+import atexit
 import math
 
 import torch
@@ -79,6 +80,8 @@ def build_loader(experiment, dataset, batch_size, train=False):
     if train and len(dataset) < batch_size:
         raise ConfigError(f"total_bs is {batch_size}, but the training set has only {len(dataset)} clouds")
     workers = experiment.args.num_workers
+    if workers:
+        atexit.register(signals.end_workers)  # before multiprocessing's own, which would wait for them without a limit
     batches = (TrainingBatches(len(dataset), batch_size, experiment.args.seed) if train else
                EvaluationBatches(len(dataset), min(batch_size, LARGEST_EVALUATION_BATCH)))
     return DataLoader(dataset, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0,

@@ -1,4 +1,5 @@
 """Being told to stop: SIGTERM, SIGINT (Ctrl-C) and SIGUSR1, which SLURM sends before a job's time is up."""
+import multiprocessing
 import signal
 
 from utils.errors import StoppedBySignal
@@ -39,6 +40,15 @@ def ignore():
     """Ignore the signals: for data-loading workers, which their training process stops itself."""
     for number in known():
         signal.signal(number, signal.SIG_IGN)
+
+
+def end_workers():
+    """Kill the workers that are still there: SIGTERM, with which multiprocessing would end them, they ignore."""
+    workers = [child for child in multiprocessing.active_children() if child.daemon]
+    if workers and hasattr(signal, "SIGCHLD"):
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would report their end as an error
+    for worker in workers:
+        worker.kill()
 
 
 def stopped(number, saved):
