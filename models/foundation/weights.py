@@ -124,7 +124,7 @@ def resampled_positions(model, positions):
     """Return a file's ``pos_embed`` (1, N, C) for the size of image that ``model`` takes, as timm does for its own."""
     from timm.layers import resample_abs_pos_embed
 
-    prefix = 0 if model.no_embed_class else model.num_prefix_tokens
+    prefix = 0 if getattr(model, "no_embed_class", False) else getattr(model, "num_prefix_tokens", 0)
     side = math.isqrt(max(positions.shape[-2] - prefix, 0)) if positions.dim() == 3 else 0
     if not side or side ** 2 != positions.shape[1] - prefix or positions.shape[1:] == model.pos_embed.shape[1:]:
         return positions

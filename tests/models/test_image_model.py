@@ -87,6 +87,14 @@ def test_weights_of_another_size_of_image(tmp_path, name, size):
         assert torch.equal(loaded[key], value), key
 
 
+def test_a_file_of_another_family(tmp_path):
+    """CaiT has positions, but not what a vision Transformer says of them."""
+    original = timm.create_model("cait_xxs24_224", img_size=64, num_classes=0, embed_dim=24, depth=1, num_heads=3)
+    checkpoint.save({"base_model": original.state_dict()}, tmp_path / "cait.pth")
+    with pytest.raises((CheckpointError, ConfigError), match="does not hold the|is not a vision Transformer of plain"):
+        build("cait_xxs24_224", pretrained=str(tmp_path / "cait.pth"), depth=1)
+
+
 def test_clip_is_found_under_the_name_that_act_has_for_it():
     assert build("CLIP:ViT-B/16", 512).model.pretrained_cfg == build("ViT-B/16", 512).model.pretrained_cfg
 
