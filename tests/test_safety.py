@@ -8,6 +8,7 @@ import pickle
 import struct
 import subprocess
 import sys
+import time
 import zipfile
 
 import h5py
@@ -538,10 +539,13 @@ MERGES = "a0: &a0 {x: 1}\n" + "".join(
     "[" * 5000, "a: " * 3 + "1", "? [a]\n: b", "a: 2001-99-99", "a: 0x_", "a: !!int b", "a: !!bool b",
     "a: !!timestamp b", "!!map [1]", "a: " + "9" * 5000, "a: 0x" + "f" * 9000])
 def test_configs(content):
+    """A file that is wrong ends in one line and soon; which check finds it depends on the version of PyYAML."""
     pathlib.Path("x.yaml").write_text(content)
-    with pytest.raises(ConfigError, match=r"^x.yaml is not valid YAML: ") as error:
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=r"^x\.yaml(:| is not valid YAML:) ") as error:
         load_config("x.yaml")
     same_line(error)
+    assert time.monotonic() - start < 20
 
 
 def test_a_config_with_an_anchor_passes():

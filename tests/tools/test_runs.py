@@ -6,6 +6,7 @@ import matplotlib.image
 import pytest
 import torch
 import trimesh
+from rates import skip_without_fast_bf16
 from tensorboard_events import scalars
 
 from utils import checkpoint
@@ -110,6 +111,7 @@ def test_bf16_learns_alike(command, stage):
     Steps differ by chance, so the mean is over 36 of them. In stage I two runs of one precision differ by 2 % as well:
     there it is over four seeds, at a temperature that evens out the noise of the samples.
     """
+    skip_without_fast_bf16()
     seeds, more = (range(4), ("temp.start=8", "temp.target=8")) if stage == "autoencoder" else ((0,), ())
     losses = {"off": 0, "bf16": 0}
     for amp, seed in itertools.product(losses, seeds):
