@@ -1,4 +1,5 @@
 """Stage II of ACT: a masked 3D student learns the frozen autoencoder's features."""
+import math
 import warnings
 
 import torch
@@ -10,12 +11,13 @@ from models.losses import distillation_loss
 from models.masking import make_mask
 from models.point_embed import gather, group
 from models.prompted import without_weights
-from models.student import PointEncoder, init_truncated_normal, init_xavier
+from models.student import PointEncoder, init_truncated_normal, init_xavier, pool
+from models.targets import cloud_target, mean_prediction, spread, standardise
 from models.transformer import TransformerDecoder
 from utils.checkpoint import load_model, read_weights
 from utils.distributed import std_all
 from utils.errors import ConfigError
-from utils.registry import check_keys
+from utils.registry import check_keys, check_number
 
 
 class MaskTransformer(PointEncoder):
@@ -37,12 +39,17 @@ class ACT_PointDistillation(nn.Module):
 
     Keys:
         loss: ``cosine``, ``l2``, ``smoothl1``, ``ntxent`` or ``barlowtwins``.
+        target_norm: ``none`` (as published) or ``standardise``, every channel of the targets over the batch's patches.
+        cloud_loss: weight of a second loss of the same kind: from the visible patches alone, without the positions of
+            the others, a linear head predicts the standardised mean ‖ maximum of the cloud's targets. 0, as published.
         transformer_config: the student; see ``student_keys``.
         dvae_config: the keys of the teacher, an ACTPromptedDiscreteVAEwithVIT unless ``NAME`` says otherwise;
             ``ckpt``, a stage-I checkpoint, without which the teacher is untrained; ``teacher_codes`` (``gumbel``
-            samples the codes as published, ``argmax``); ``teacher_mode`` (``eval``; ``train`` keeps batch statistics
-            and dropout on, as the published code does); ``teacher_target`` (``after_dgcnn2``, or ``before_dgcnn2``:
-            what the foundation model gives).
+            samples the codes as published, ``argmax``, or ``soft``: the codebook's rows mixed by their
+            probabilities); ``teacher_mode`` (``eval``; ``train`` keeps batch statistics and dropout on, as the
+            published code does); ``teacher_target`` (``after_dgcnn2``, or ``before_dgcnn2``: what the foundation
+            model gives); ``teacher_layer``, a block of the foundation model (from 0) whose output is the target
+            instead.
     """
 
     # a file may lack the teacher, which then stays what ``dvae_config.ckpt`` made it
@@ -50,14 +57,19 @@ class ACT_PointDistillation(nn.Module):
     # heads that released checkpoints carry
     unused_parameters = ("ACT_encoder.lm_head.", "ACT_encoder.cls_head.")
 
-    def __init__(self, *, loss="cosine", transformer_config, dvae_config):
+    def __init__(self, *, loss="cosine", target_norm="none", cloud_loss=0, transformer_config, dvae_config):
         super().__init__()
         self.loss = distillation_loss(loss)
+        if target_norm not in ("none", "standardise"):
+            raise ConfigError(f"model.target_norm '{target_norm}' is not one of none, standardise")
+        check_number(0, math.inf, cloud_loss=cloud_loss)
+        self.standardise, self.cloud_loss = target_norm == "standardise", cloud_loss
         check_keys(student_keys, transformer_config, "model.transformer_config")
         student, self.masking = student_keys(**transformer_config)
-        self.teacher_codes = _choice(dvae_config, "teacher_codes", ("gumbel", "argmax"))
+        self.teacher_codes = _choice(dvae_config, "teacher_codes", ("gumbel", "argmax", "soft"))
         self.teacher_mode = _choice(dvae_config, "teacher_mode", ("eval", "train"))
-        self.after_dgcnn2 = _choice(dvae_config, "teacher_target", ("after_dgcnn2", "before_dgcnn2")) == "after_dgcnn2"
+        target = _choice(dvae_config, "teacher_target", ("after_dgcnn2", "before_dgcnn2"))
+        self.teacher_target = {"after_dgcnn2": target == "after_dgcnn2", "layer": dvae_config.get("teacher_layer")}
         self.dvae_tokenizer = build_teacher(dvae_config)
         teacher = self.dvae_tokenizer
         self.group_size, self.num_group = teacher.group_size, teacher.num_group
@@ -66,7 +78,7 @@ class ACT_PointDistillation(nn.Module):
         if transformer_config.get("encoder_dims", dvae_config["encoder_dims"]) != dvae_config["encoder_dims"]:
             warnings.warn(f"model.transformer_config.encoder_dims is not used: the student's patch encoder is as wide "
                           f"as the teacher's ({dvae_config['encoder_dims']})", stacklevel=2)
-        target = dvae_config["decoder_dims" if self.after_dgcnn2 else "tokens_dims"]
+        target = teacher.target_width(**self.teacher_target)
         self.ACT_encoder = MaskTransformer(num_tokens=teacher.num_tokens, encoder_dims=dvae_config["encoder_dims"],
                                            **student)
         self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, width), std=0.02))
@@ -77,6 +89,9 @@ class ACT_PointDistillation(nn.Module):
         if self.masking["cls_loss"]:
             self.decoder_cls_pos = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, width), std=0.02))
         self.decoder_pos_embed.apply(init_truncated_normal)
+        if cloud_loss:
+            self.cloud_head = nn.Linear(2 * width, 2 * target)
+            self.cloud_head.apply(init_truncated_normal)
         self.proj_head.apply(init_truncated_normal)
         self.ACT_decoder.apply(init_xavier)
 
@@ -91,15 +106,19 @@ class ACT_PointDistillation(nn.Module):
 
         ``mask`` (B, G) bool, True where masked, the same number in every row, replaces the random one.
 
-        Returns a dict: ``loss``; ``target_std``, the standard deviation of the targets over patches and clouds,
-        averaged over channels: near 0 the teacher has collapsed; ``encoder_visible`` (B, V, C).
+        Returns a dict: ``loss``; the losses that it is the sum of, where there are several: ``token_loss`` and, times
+        its weight, ``cloud_loss``; ``target_std``, the standard deviation of the targets over patches and clouds,
+        averaged over channels; ``encoder_visible`` (B, V, C). In training also ``mean_loss``, the token loss of
+        predicting the batch's mean target, to which a student falls that learns nothing else; and ``target_…`` and
+        ``student_…``, how the teacher's features and the visible tokens spread (see ``targets.spread``).
         """
         neighborhood, center = group(points, self.num_group, self.group_size)
         if mask is None:
             mask = make_mask(self.masking["mask_type"], center, self.masking["mask_ratio"])
         with torch.no_grad():
-            target = self.dvae_tokenizer.teacher_features(
-                neighborhood, center, self.teacher_codes, self.after_dgcnn2)  # B G C
+            teacher_feature = self.dvae_tokenizer.teacher_features(
+                neighborhood, center, self.teacher_codes, **self.teacher_target)  # B G C
+        target = standardise(teacher_feature) if self.standardise else teacher_feature
         order = mask.int().argsort(dim=1, stable=True)  # B G, visible patches first
         count = int((~mask[0]).sum())
         target, center = gather(target, order), gather(center, order)
@@ -110,22 +129,38 @@ class ACT_PointDistillation(nn.Module):
         visible = x[:, 1:]
         pos = self.decoder_pos_embed(center)  # B G C
         loss = self.decode(visible, pos, target)
+        out = {"encoder_visible": visible, "target_std": std_all(teacher_feature.float().flatten(0, 1)).mean()}
+        if self.training:
+            out |= {"mean_loss": self.mean_loss(target, center.shape[1] - count),
+                    **{f"target_{name}": value for name, value in spread(teacher_feature).items()},
+                    **{f"student_{name}": value for name, value in spread(visible.detach()).items()}}
         if self.masking["cls_loss"]:
+            out["token_loss"] = loss
             front = torch.cat([x[:, :1], tapped[hook][:, 1:]], 1)
             pos = torch.cat([self.decoder_cls_pos.expand(len(x), -1, -1), pos], 1)
             loss = loss + self.decode(front, pos, target)
-        target_std = std_all(target.float().flatten(0, 1)).mean()
-        return {"loss": loss, "target_std": target_std, "encoder_visible": visible}
+        if self.cloud_loss:
+            out.setdefault("token_loss", loss)
+            out["cloud_loss"] = self.loss(self.cloud_head(pool(x)).unsqueeze(1), cloud_target(target))
+            loss = loss + self.cloud_loss * out["cloud_loss"]
+        return {"loss": loss, **out}
 
     def decode(self, front, pos, target):
-        """Fill ``front`` up with mask tokens to the length of ``pos`` and compare what becomes of them.
-
-        Compared are the masked patches, which stand last; all of them where none is masked or all are asked for.
-        """
+        """Fill ``front`` up with mask tokens to the length of ``pos`` and compare what becomes of them."""
         masked = pos.shape[1] - front.shape[1]
-        count = target.shape[1] if masked == 0 or self.masking["return_all_tokens"] else masked
+        count = self.compared(target, masked)
         x = torch.cat([front, self.mask_token.expand(len(front), masked, -1)], 1)
         return self.loss(self.proj_head(self.ACT_decoder(x, pos, count)), target[:, -count:])
+
+    def compared(self, target, masked):
+        """Return how many patches, the last ones, are compared: those masked, or all if asked for or none is."""
+        return target.shape[1] if masked == 0 or self.masking["return_all_tokens"] else masked
+
+    @torch.no_grad()
+    def mean_loss(self, target, masked):
+        """Return the loss of predicting, for every patch that is compared, the batch's mean target."""
+        target = target[:, -self.compared(target, masked):]
+        return self.loss(mean_prediction(target).expand(target.shape), target)
 
     def forward_features(self, points):
         """Return the student's features (B, 2C) of whole clouds (B, N, 3), for a probe."""
@@ -162,7 +197,7 @@ def build_teacher(config):
     """Build the frozen stage-I autoencoder of ``dvae_config`` and load its checkpoint."""
     keys = {"NAME": "ACTPromptedDiscreteVAEwithVIT", **config}
     path = keys.pop("ckpt", None)
-    for key in ("teacher_codes", "teacher_mode", "teacher_target"):
+    for key in ("teacher_codes", "teacher_mode", "teacher_target", "teacher_layer"):
         keys.pop(key, None)
     if path and "visual_embed_type" in keys:  # the checkpoint holds the foundation Transformer too
         keys |= without_weights(keys)

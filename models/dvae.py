@@ -1,4 +1,6 @@
 """The discrete autoencoder of stage I: Point-BERT's dVAE, and the base of ACT's."""
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,7 +13,7 @@ from models.point_embed import PatchEncoder, group
 from utils.distributed import gather_batch
 from utils.errors import ConfigError
 from utils.metrics import codebook_perplexity
-from utils.registry import check_whole
+from utils.registry import check_number, check_whole
 
 
 @MODELS.register
@@ -19,16 +21,19 @@ class DiscreteVAE(nn.Module):
     """Patch tokens → codes → codebook → DGCNN → FoldingNet decoder (Yu et al. 2022; ACT, section 4.1).
 
     Keys: ``num_group`` patches of ``group_size`` points, ``num_tokens`` codes, and the widths of encoder, codes and
-    decoder.
+    decoder; ``code_noise``, how much Gumbel noise the codes of training have: 1 samples them, as published, 0 mixes
+    the codebook's rows by their probabilities.
     """
 
-    def __init__(self, *, group_size, num_group, num_tokens, encoder_dims, tokens_dims, decoder_dims):
+    def __init__(self, *, group_size, num_group, num_tokens, encoder_dims, tokens_dims, decoder_dims, code_noise=1.0):
         super().__init__()
+        check_number(0, math.inf, code_noise=code_noise)
         check_whole(1, group_size=group_size, num_group=num_group, num_tokens=num_tokens, encoder_dims=encoder_dims,
                     tokens_dims=tokens_dims, decoder_dims=decoder_dims)
         if group_size % 4:
             raise ConfigError(f"model.group_size is {group_size}; the decoder folds 2 × 2 points: give a multiple of 4")
         self.group_size, self.num_group, self.num_tokens = group_size, num_group, num_tokens
+        self.tokens_dims, self.decoder_dims, self.code_noise = tokens_dims, decoder_dims, code_noise
         self.encoder = PatchEncoder(encoder_dims)
         self.dgcnn_1 = DGCNN(encoder_dims, num_tokens)
         self.codebook = nn.Parameter(torch.randn(num_tokens, tokens_dims))
@@ -48,8 +53,9 @@ class DiscreteVAE(nn.Module):
         graph = center_graph(center)
         logits = self.code_logits(neighborhood, graph)  # B G V
         codes = logits.detach().argmax(-1)  # B G
-        tokens = self.soft_tokens(logits, temperature) if self.training else self.codebook[codes]  # B G C
-        coarse, fine = self.decoder(self.dgcnn_2(self.transform(tokens, center), graph))
+        hard = self.codebook[codes]  # B G C
+        tokens = self.soft_tokens(logits, temperature) if self.training else hard
+        coarse, fine = self.decode(tokens, center, graph)
         recon_loss = reconstruction_loss(coarse, fine, neighborhood)
         kld_loss = code_kl(logits)
         return {
@@ -82,8 +88,17 @@ class DiscreteVAE(nn.Module):
         norm.bias.copy_(-norm.weight * mean)
 
     def soft_tokens(self, logits, temperature):
-        """Return the codebook's rows mixed by a Gumbel-softmax sample: (B, G, V) → (B, G, C)."""
-        return F.gumbel_softmax(logits.float(), tau=temperature, dim=-1).to(self.codebook.dtype) @ self.codebook
+        """Return the codebook's rows mixed by a softmax, with ``code_noise``: (B, G, V) → (B, G, C)."""
+        logits = logits.float()
+        if self.code_noise == 1:
+            mixture = F.gumbel_softmax(logits, tau=temperature, dim=-1)
+        else:
+            mixture = ((logits + self.code_noise * gumbel_noise(logits)) / temperature).softmax(-1)
+        return mixture.to(self.codebook.dtype) @ self.codebook
+
+    def decode(self, tokens, center, graph):
+        """Return the coarse and fine patches (B, G, ., 3) of tokens (B, G, C) of the codebook."""
+        return self.decoder(self.dgcnn_2(self.transform(tokens, center), graph))
 
     def codes(self, neighborhood, center):
         """Return the most likely code (B, G) of each patch."""
@@ -97,15 +112,46 @@ class DiscreteVAE(nn.Module):
         """Place of the foundation Transformer between the codebook and ``dgcnn_2``; here there is none."""
         return tokens
 
-    def teacher_features(self, neighborhood, center, codes="gumbel", after_dgcnn2=True):
+    def shuffled_loss(self, points):
+        """Return the reconstruction loss of clouds (B, N, 3) whose codes are exchanged between all their patches.
+
+        By how much it is higher than ``recon_loss`` in evaluation is what the codes carry; the rest of the
+        reconstruction comes from the patches' positions.
+        """
+        neighborhood, center = group(points, self.num_group, self.group_size)
+        codes = self.codes(neighborhood, center)
+        order = torch.randperm(codes.numel(), generator=torch.Generator().manual_seed(0)).to(codes.device)
+        tokens = self.codebook[codes.flatten()[order].view(codes.shape)]
+        return reconstruction_loss(*self.decode(tokens, center, center_graph(center)), neighborhood)
+
+    def teacher_features(self, neighborhood, center, codes="gumbel", after_dgcnn2=True, layer=None):
         """Return the distillation target (B, G, C) of patches that are already grouped.
 
         ``codes``: ``gumbel`` samples each code from the predicted distribution (the published behaviour),
-        ``argmax`` takes the most likely. ``after_dgcnn2``: the feature after ``dgcnn_2`` (published) or before it.
+        ``argmax`` takes the most likely, ``soft`` mixes all by their probabilities. ``after_dgcnn2``: the feature
+        after ``dgcnn_2`` (published) or before it. ``layer``: instead, the output of that block, from 0, of the
+        foundation Transformer.
         """
         graph = center_graph(center)
         logits = self.code_logits(neighborhood, graph).float()
-        if codes == "gumbel":  # the arg-max under Gumbel noise is a sample of the softmax
-            logits = logits - torch.empty_like(logits).exponential_().log()
-        features = self.transform(self.codebook[logits.argmax(-1)], center)
+        if codes == "soft":
+            tokens = logits.softmax(-1).to(self.codebook.dtype) @ self.codebook
+        else:  # the arg-max under Gumbel noise is a sample of the softmax
+            noise = gumbel_noise(logits) if codes == "gumbel" else 0
+            tokens = self.codebook[(logits + noise).argmax(-1)]
+        if layer is not None:
+            return self.hidden(tokens, center, layer)
+        features = self.transform(tokens, center)
         return self.dgcnn_2(features, graph) if after_dgcnn2 else features
+
+    def target_width(self, after_dgcnn2=True, layer=None):
+        """Return the number of channels of ``teacher_features``; ConfigError where there is no such block."""
+        if layer is not None:
+            raise ConfigError(f"model.dvae_config.teacher_layer is for a teacher with a foundation Transformer, which "
+                              f"this {type(self).__name__} has not")
+        return self.decoder_dims if after_dgcnn2 else self.tokens_dims
+
+
+def gumbel_noise(logits):
+    """Return noise of the shape of ``logits`` whose sum's arg-max is a sample of their softmax (Gumbel 1954)."""
+    return -torch.empty_like(logits).exponential_().log()

@@ -3,8 +3,10 @@ import math
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from extensions.chamfer_dist import ChamferDistanceL1
+from utils.distributed import gather_batch, gather_batch_with_gradient, rank, world_size
 from utils.errors import ConfigError
 
 
@@ -40,23 +42,39 @@ def smooth_l1_loss(prediction, target):
     return F.smooth_l1_loss(prediction.float(), target.float())
 
 
-def nt_xent_loss(prediction, target, temperature=0.1):
-    """NT-Xent (Chen et al. 2020): each token's own target must be told from all others of the batch by its cosine."""
-    prediction, target = (F.normalize(tokens.float().flatten(0, 1), dim=-1) for tokens in (prediction, target))
-    similarity = prediction @ target.T / temperature  # BN BN
-    return F.cross_entropy(similarity, torch.arange(len(similarity), device=similarity.device))
+def nt_xent_loss(prediction: Tensor, target: Tensor, temperature: float = 0.1, limit: int = 4096) -> Tensor:
+    """NT-Xent (Chen et al. 2020): each token's own target must be told from all others of the batch by its cosine.
+
+    The others are those of all processes. Of more than ``limit`` tokens a random subset is compared, since the
+    similarities are a matrix of tokens × tokens.
+
+    Args:
+        prediction, target: (B, N, C).
+    """
+    prediction, target = prediction.flatten(0, 1), target.flatten(0, 1)  # BN C
+    share = limit // world_size()
+    if len(prediction) > share:
+        chosen = torch.randperm(len(prediction), device=prediction.device)[:share]
+        prediction, target = prediction[chosen], target[chosen]
+    prediction, target = F.normalize(prediction.float(), dim=-1), F.normalize(target.float(), dim=-1)
+    own = torch.arange(len(prediction), device=prediction.device) + rank() * len(prediction)
+    return F.cross_entropy(prediction @ gather_batch(target).T / temperature, own)
 
 
-def barlow_twins_loss(prediction, target, off_diagonal=0.005):
+def barlow_twins_loss(prediction: Tensor, target: Tensor, off_diagonal: float = 0.005) -> Tensor:
     """Barlow Twins (Zbontar et al. 2021): channels standardised over all tokens, their cross-correlation the identity.
 
-    Divided by the number of channels, so that the loss does not grow with the width.
+    Statistics are those of all processes. Divided by the number of channels, so that the loss does not grow with the
+    width.
+
+    Args:
+        prediction, target: (B, N, C).
     """
     def standardise(tokens):
-        tokens = tokens.float().flatten(0, 1)  # BN C
         return (tokens - tokens.mean(0)) / tokens.std(0).clamp_min(1e-6)
 
-    prediction, target = standardise(prediction), standardise(target)
+    prediction = standardise(gather_batch_with_gradient(prediction.float().flatten(0, 1)))  # BN C
+    target = standardise(gather_batch(target.float().flatten(0, 1)))
     correlation = prediction.T @ target / len(prediction)  # C C
     on = (correlation.diagonal() - 1).square().sum()
     off = correlation.square().sum() - correlation.diagonal().square().sum()

@@ -76,34 +76,46 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
         """Pass tokens (B, G, C) through the blocks, their centres' position added before each of them."""
         if self.visual_embed is None:
             return tokens
+        return self.proj_post(self.visual_embed.end(self.hidden(tokens, center, self.visual_embed.depth - 1)))
+
+    def hidden(self, tokens, center, layer):
+        """Return the output (B, G, D) of block ``layer``, from 0, for tokens (B, G, C) of the codebook."""
         x, pos = self.visual_embed.start(self.proj_pre(tokens)), self.visual_pos_embed(center)  # B G D
         if not self.num_prompt_token:
-            for index in range(self.visual_embed.depth):
-                x = self.visual_embed.block(index, x + pos)
-        elif self.use_deep_prompt:
-            x = self.deep(x, pos)
-        else:
-            x = self.shallow(x, pos)
-        return self.proj_post(self.visual_embed.end(x))
+            return self.run_blocks(x, pos, layer)
+        return self.deep(x, pos, layer) if self.use_deep_prompt else self.shallow(x, pos, layer)
 
-    def deep(self, x, pos):
+    def target_width(self, after_dgcnn2=True, layer=None):
+        """Return the number of channels of ``teacher_features``; ConfigError where there is no such block."""
+        if layer is None or self.visual_embed is None:
+            return super().target_width(after_dgcnn2, layer)
+        if type(layer) is not int or not 0 <= layer < self.visual_embed.depth:
+            raise ConfigError(f"model.dvae_config.teacher_layer is {layer!r}, but the foundation Transformer's blocks "
+                              f"are 0 … {self.visual_embed.depth - 1}")
+        return self.visual_embed.width
+
+    def run_blocks(self, x, pos, layer):
+        """Run the blocks up to ``layer`` on ``x`` with position ``pos`` (B, N, D), added before each of them."""
+        for index in range(layer + 1):
+            x = self.visual_embed.block(index, x + pos)
+        return x
+
+    def deep(self, x, pos, layer):
         """Every block has prompts of its own; what it makes of them is dropped."""
         tokens = torch.cat([self.visual_prompt_token, self.deep_prompt_tokens])  # depth P D
         positions = torch.cat([self.visual_prompt_pos, self.deep_prompt_pos])
-        for index in range(self.visual_embed.depth):
+        for index in range(layer + 1):
             prompts = self.prompts(tokens[index:index + 1], positions[index:index + 1], len(x))  # B or 1, P D
             x = self.visual_embed.block(index, x + pos, prompts)
         return x
 
-    def shallow(self, x, pos):
+    def shallow(self, x, pos, layer):
         """The first block's prompts run through all blocks; their positions stay."""
         batch, number = len(x), self.num_prompt_token
         prompts = self.prompts(self.visual_prompt_token, torch.zeros_like(self.visual_prompt_pos), batch)
         x = torch.cat([prompts.expand(batch, -1, -1), x], 1)  # B P+G D
         pos = torch.cat([self.visual_prompt_pos.expand(batch, -1, -1), pos], 1)
-        for index in range(self.visual_embed.depth):
-            x = self.visual_embed.block(index, x + pos)
-        return x[:, number:]
+        return self.run_blocks(x, pos, layer)[:, number:]
 
 
 @MODELS.register

@@ -6,6 +6,7 @@ from models import build_model_from_cfg
 from tools import trainer
 from tools.builder import build_dataset, build_loader, cosine_ramp
 from tools.experiment import open_experiment, summarize
+from tools.task import Task
 from utils import distributed
 from utils.checkpoint import load_model, read_weights
 from utils.config import plain
@@ -20,7 +21,7 @@ PICTURES_A_VALIDATION = 3
 SPREAD_OVER = 256  # clouds that initialise the codes
 
 
-class Autoencoding:
+class Autoencoding(Task):
     """The task of stage I."""
 
     def __init__(self, experiment):
@@ -62,16 +63,19 @@ class Autoencoding:
         """Return the mean over categories of the reconstruction metrics of whole clouds, codes arg-max.
 
         The table by category goes to the log, the first clouds' pictures to TensorBoard. ``CDL1-coarse`` is that of
-        the coarse clouds; ``perplexity`` tells how many codes are in use.
+        the coarse clouds; ``perplexity`` tells how many codes are in use; ``recon`` × 1000 is the reconstruction loss
+        of patches, ``recon-shuffled`` that with codes exchanged between patches: what codes carry is the difference.
         """
         data = self.datasets["val"]
         table, parts, shown = CategoryTable(data.class_names, getattr(data, "taxonomies", None)), [], 0
+        losses = []
         for points, label in self.val_loader:
             points = points.to(self.experiment.device)
             out = self.model(points)
             coarse = reconstruction_metrics(out["whole_coarse"].float(), points)
             values = {**reconstruction_metrics(out["whole_fine"].float(), points), "CDL1-coarse": coarse["CDL1"]}
             parts.append((label, {name: value.cpu() for name, value in values.items()}, out["codes"].flatten().cpu()))
+            losses.append((len(points), out["recon_loss"].item(), self.model.shuffled_loss(points).item()))
             for index in range(min(PICTURES_A_VALIDATION - shown, len(points)) if distributed.is_main() else 0):
                 image = reconstruction_picture(None, as_clouds(points, out, index), data.class_names[label[index]])
                 self.experiment.records.image(f"reconstruction/{shown}", image, epoch)
@@ -80,8 +84,11 @@ class Autoencoding:
         for label, values, _ in parts:
             table.add(label, values)
         codes = torch.cat([codes for _, _, codes in parts])
+        count, recon, shuffled = np.array(distributed.gather_list(losses)).T
         self.experiment.log.info("%s", table.render())
-        return {**table.overall(), "perplexity": codebook_perplexity(codes, self.model.num_tokens).item()}
+        return {**table.overall(), "perplexity": codebook_perplexity(codes, self.model.num_tokens).item(),
+                "recon": 1000 * np.average(recon, weights=count),
+                "recon-shuffled": 1000 * np.average(shuffled, weights=count)}
 
     def draw(self):
         """Write a picture and the clouds of the first object of every shown category; returns the folder."""

@@ -9,13 +9,14 @@ from models.build import MODELS, build_model_from_cfg
 from tools import trainer, voting
 from tools.builder import build_dataset, build_loader
 from tools.experiment import open_experiment, summarize
+from tools.task import Task
 from utils import distributed
 from utils.checkpoint import load_model, read_weights
 from utils.config import plain
 from utils.errors import ConfigError
 
 
-class Classification:
+class Classification(Task):
     """The task of fine-tuning: cross-entropy, validated by overall and mean class accuracy."""
 
     metrics = {"OA": "ckpt-best.pth", "OA-vote": "ckpt-best_vote.pth"}

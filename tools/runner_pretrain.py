@@ -5,15 +5,20 @@ from tools import trainer
 from tools.builder import build_dataset, build_loader
 from tools.experiment import open_experiment, summarize
 from tools.probe import extract_features, linear_svm
+from tools.task import Task
 from utils import distributed
 from utils.checkpoint import load_model, read_weights
 from utils.config import plain
 
+LEAST_GAIN = 0.02  # of the loss over that of predicting the mean
+LEAST_BETWEEN = 0.02  # share of the targets' variance that tells clouds apart
 
-class Pretraining:
+
+class Pretraining(Task):
     """The task of stage II."""
 
     metrics = {"SVM": "ckpt-best.pth"}
+    warned = False
 
     def __init__(self, experiment):
         self.experiment = experiment
@@ -34,6 +39,24 @@ class Pretraining:
     def losses(self, model, batch, iteration):
         points, _ = batch
         return model(self.augment(points))
+
+    def watch(self, epoch, values):
+        """Warn once, after the first epoch, where a student has learned the mean target alone, or can learn little."""
+        if self.warned or epoch == 0 or "mean_loss" not in values:
+            return
+        loss, reasons = values.get("token_loss", values["loss"]), []
+        if loss > (1 - LEAST_GAIN) * values["mean_loss"]:
+            reasons.append(f"the student predicts hardly more than the mean target (loss {loss:.3g}, of the mean "
+                           f"{values['mean_loss']:.3g})")
+        if values["target_between"] < LEAST_BETWEEN:
+            reasons.append(f"the targets hardly differ between clouds ({values['target_between']:.1%} of their "
+                           f"variance)")
+        if reasons:
+            self.warned = True
+            self.experiment.log.warning(
+                "This pre-training learns little: %s. Keys that help: model.target_norm: standardise, model.loss: "
+                "ntxent, model.cloud_loss: 1, model.dvae_config.teacher_target: before_dgcnn2 and teacher_codes: soft; "
+                "see docs/pretraining.md", "; ".join(reasons))
 
     def evaluate(self, epoch, best):
         """Return the accuracy of a linear SVM, or None unless the config has ``extra_train`` and ``val``."""

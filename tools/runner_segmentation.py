@@ -9,13 +9,14 @@ from models.pretrained import notes_in
 from tools import trainer, voting
 from tools.builder import build_dataset, build_loader
 from tools.experiment import mixed_seed, open_experiment, summarize
+from tools.task import Task
 from utils import checkpoint, distributed
 from utils.config import plain
 from utils.errors import ConfigError
 from utils.metrics import align, confusion, part_ious, segmentation_scores
 
 
-class Segmentation:
+class Segmentation(Task):
     """What both tasks share: model, data and augmentation."""
 
     def __init__(self, experiment):

@@ -1,11 +1,4 @@
-"""The only epoch loop. A task says what one step and one evaluation are; nothing here knows which task it is.
-
-A task has ``model``; ``loader``, of training batches; ``losses(model, batch, iteration)`` → a dict with ``loss`` and
-scalars to report, where ``model`` is to be called in place of its own (through it several processes share the
-gradients); ``evaluate(epoch, best)`` → a dict of metrics, or None where the config gives no data for it; ``metrics``, a
-dict of names in it → the checkpoint of the epoch that is best by them, the first of which counts; and ``notes``, plain
-values that its checkpoints are to carry for those who use them.
-"""
+"""The only epoch loop. ``tools.task.Task`` says what it asks of a task; nothing here knows which one it is."""
 import contextlib
 import math
 import time
@@ -111,6 +104,7 @@ class Trainer(Training):
         self.experiment.log.info("Epoch %d/%d  %s  lr %.2e  %.0f clouds/s", epoch, last,
                                  "  ".join(f"{name} {value:.5g}" for name, value in values.items()), rate, speed)
         self.experiment.records.add("train", epoch, self.progress.iteration, {**values, "lr": rate})
+        self.task.watch(epoch, values)
 
     def evaluate(self, epoch, title):
         """Evaluate, report, and return the names of the checkpoints whose metric is now the best so far."""

@@ -85,6 +85,31 @@ def gather_batch(tensor):
     return tensor if world_size() == 1 else torch.cat(_gather(tensor.detach().contiguous()))
 
 
+def gather_batch_with_gradient(tensor):
+    """Return what ``gather_batch`` does; the gradient passes to this process's own part.
+
+    It is multiplied by the number of processes, over which gradients are averaged: where every process computes the
+    same loss of the whole batch, the average is then that loss's gradient.
+    """
+    if world_size() == 1:
+        return tensor
+    return _ScaledGradient.apply(torch.cat([tensor if index == rank() else part for index, part in
+                                            enumerate(_gather(tensor.detach().contiguous()))]), world_size())
+
+
+class _ScaledGradient(torch.autograd.Function):
+    """The identity, whose gradient is multiplied by a number."""
+
+    @staticmethod
+    def forward(ctx, x, factor):
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.factor, None
+
+
 @torch.compiler.disable
 def _gather(tensor):
     parts = [torch.empty_like(tensor) for _ in range(world_size())]

@@ -5,7 +5,7 @@ import torch
 
 from extensions.ops import chamfer
 
-LOWER_IS_BETTER = ("CDL1", "CDL2", "CDL1-coarse", "loss")
+LOWER_IS_BETTER = ("CDL1", "CDL2", "CDL1-coarse", "recon", "loss")
 
 
 def better(name, one, other):

@@ -96,7 +96,7 @@ def test_losses_by_hand():
     ({"replace_pob": 0.1}, "replace_pob must be 0"),
     ({"cls_loss": True, "register_shallow_hook": 3}, "register_shallow_hook is 3, but the student's blocks are 0 … 2"),
     ({"maskratio": 0.5}, r"unknown key 'model.transformer_config.maskratio' \(did you mean 'mask_ratio'\?\)"),
-    ({"dvae": {"teacher_codes": "soft"}}, "teacher_codes 'soft' is not one of gumbel, argmax"),
+    ({"dvae": {"teacher_codes": "mean"}}, "teacher_codes 'mean' is not one of gumbel, argmax, soft"),
     ({"dvae": {"num_token": 3}}, r"unknown key 'model.dvae_config.num_token' \(did you mean 'num_tokens'\?\)"),
 ])
 def test_wrong_configs(change, message):
