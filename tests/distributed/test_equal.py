@@ -6,7 +6,7 @@ import pytest
 import yaml
 from segmentation_data import TINY, write_parts, write_rooms
 from starting import ROOT, finish, launch, records, start
-from tiny_configs import CONFIGS, split
+from tiny_configs import CONFIGS, RECIPE, split
 
 COUNTS = (1, 2, 4)
 # with the usual eps Adam makes whole steps of rounding errors where a gradient is 0; so it is gradient descent
@@ -24,8 +24,10 @@ I2P = {**CONFIGS["pretrain"], "model": {
     "encoder_dims": [12, 24, 48], "num_heads": 3, "decoder_dims": [48, 24], "clip_config": {
         "visual_encoder": "vit_tiny_patch16_224", "feat_dim": 24, "pretrained": False,
         "kwargs": {"embed_dim": 24, "depth": 2, "num_heads": 2}}}}
+PRETRAIN = CONFIGS["pretrain"]
 RUNS = {
     "autoencoder": ("main_autoencoder", []), "pretrain": ("main", []), "pointbert": ("main", []), "i2p": ("main", []),
+    "recipe": ("main", ["--set", *RECIPE]), "barlow": ("main", ["--set", "model.loss=barlowtwins"]),
     "finetune": ("main", ["--scratch_model", "--vote"]), "rooms": ("semantic_segmentation.main", []),
     "parts": ("part_segmentation.main", []),
 }
@@ -42,7 +44,7 @@ def commands(folder):
     """Return the list of all trainings, and of all tests of what one process has trained."""
     write_rooms(folder / "rooms", range(1, 7))
     write_parts(folder / "parts", objects=10)
-    for name, config in {**CONFIGS, "pointbert": POINTBERT, "i2p": I2P}.items():
+    for name, config in {**CONFIGS, "pointbert": POINTBERT, "i2p": I2P, "recipe": PRETRAIN, "barlow": PRETRAIN}.items():
         config = {**config, "optimizer": OPTIMIZER, "total_bs": 16, "vote": {"times": 2, "rounds": 2}, "npoints": 48}
         if name != "finetune":
             config = {key: value for key, value in config.items() if key not in ("vote", "npoints")}

@@ -32,3 +32,8 @@ CONFIGS = {
                "cls_dim": 20, "group_size": 8, "num_group": 8},
         npoints=64, grad_norm_clip=10),
 }
+
+# what else stage II can be asked: every key that makes its targets tell clouds apart
+RECIPE = ("model.loss=ntxent", "model.target_norm=standardise", "model.cloud_loss=1",
+          "model.transformer_config.mask_ratio=0.6", "model.transformer_config.return_all_tokens=true",
+          "model.dvae_config.teacher_target=before_dgcnn2", "model.dvae_config.teacher_codes=soft")

@@ -159,3 +159,42 @@ def test_spread_codes_makes_every_logit_vary_alike_over_patches():
     torch.testing.assert_close(logits().mean(0), torch.zeros(16), rtol=0, atol=1e-2)
     torch.testing.assert_close(logits().std(0), torch.full((16,), 3.0), rtol=0, atol=1e-2)
     assert codebook_perplexity(logits().argmax(-1), 16) > 2 * codebook_perplexity(built.argmax(-1), 16)
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+def test_how_much_noise_codes_have(noise):
+    """At a low temperature the mixture is the arg-max of the logits with that much Gumbel noise."""
+    model = build(code_noise=noise)
+    logits = torch.randn(2, 8, model.num_tokens, generator=torch.Generator().manual_seed(1))
+    torch.manual_seed(2)
+    tokens = model.soft_tokens(logits, 1e-4)
+    torch.manual_seed(2)
+    noisy = logits - noise * torch.empty_like(logits).exponential_().log()
+    torch.testing.assert_close(tokens, model.codebook[noisy.argmax(-1)])
+
+
+def test_published_noise_is_the_gumbel_softmax():
+    model = build()
+    logits = torch.randn(2, 8, model.num_tokens)
+    torch.manual_seed(2)
+    expected = torch.nn.functional.gumbel_softmax(logits, 0.7) @ model.codebook
+    torch.manual_seed(2)
+    assert torch.equal(model.soft_tokens(logits, 0.7), expected)
+
+
+def test_reconstruction_with_codes_exchanged():
+    """Every patch has the code of another; where all codes are alike, that changes nothing."""
+    model, points = build().eval(), torch.rand(4, 64, 3)
+    with torch.no_grad():
+        model.codebook.mul_(20)
+        model.spread_codes(points, 4.0)
+        neighborhood, center = group(points, 8, 8)
+        codes = model.codes(neighborhood, center)
+        order = torch.randperm(32, generator=torch.Generator().manual_seed(0))
+        exchanged = model.codebook[codes.flatten()[order]].view(4, 8, 16)
+        assert len(codes.unique()) > 2
+        expected = reconstruction_loss(*model.decode(exchanged, center, center_graph(center)), neighborhood)
+        torch.testing.assert_close(model.shuffled_loss(points), expected)
+        assert abs(expected - model(points)["recon_loss"]) > 1e-5
+        model.codebook.copy_(model.codebook[:1].expand_as(model.codebook))
+        torch.testing.assert_close(model.shuffled_loss(points), model(points)["recon_loss"])

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from models import build_model_from_cfg
+from models.dgcnn import center_graph
 from models.foundation import weights as foundation
 from models.point_embed import group
 from utils import checkpoint
@@ -23,10 +24,10 @@ def _seed():
     torch.manual_seed(0)
 
 
-def distillation(loss="cosine", dvae=None, **student):
+def distillation(loss="cosine", dvae=None, keys=None, **student):
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "model.dvae_config.ckpt is not given")
-        return build_model_from_cfg({"NAME": "ACT_PointDistillation", "loss": loss,
+        return build_model_from_cfg({"NAME": "ACT_PointDistillation", "loss": loss, **(keys or {}),
                                      "transformer_config": {**STUDENT, **student},
                                      "dvae_config": {**DVAE, **(dvae or {})}})
 
@@ -38,7 +39,9 @@ POINTS = torch.rand(3, 64, 3, generator=torch.Generator().manual_seed(1))
     {"loss": "cosine"}, {"loss": "l2"}, {"loss": "smoothl1"}, {"mask_type": "block"}, {"mask_ratio": 0.0},
     {"proj": "conv"}, {"cls_loss": True}, {"return_all_tokens": True}, {"dvae": {"teacher_codes": "argmax"}},
     {"dvae": {"teacher_mode": "train"}}, {"loss": "ntxent"}, {"loss": "barlowtwins"},
-    {"dvae": {"teacher_target": "before_dgcnn2"}}, {"decoder_depth": 3},
+    {"dvae": {"teacher_target": "before_dgcnn2"}}, {"decoder_depth": 3}, {"dvae": {"teacher_codes": "soft"}},
+    {"dvae": {"teacher_layer": 0}}, {"keys": {"target_norm": "standardise"}}, {"keys": {"cloud_loss": 1}},
+    {"keys": {"cloud_loss": 0.5, "target_norm": "standardise"}, "loss": "ntxent", "cls_loss": True},
 ])
 def test_every_variant_trains_the_student_alone(change):
     model = distillation(**change).train()
@@ -97,6 +100,11 @@ def test_losses_by_hand():
     ({"cls_loss": True, "register_shallow_hook": 3}, "register_shallow_hook is 3, but the student's blocks are 0 … 2"),
     ({"maskratio": 0.5}, r"unknown key 'model.transformer_config.maskratio' \(did you mean 'mask_ratio'\?\)"),
     ({"dvae": {"teacher_codes": "mean"}}, "teacher_codes 'mean' is not one of gumbel, argmax, soft"),
+    ({"keys": {"target_norm": "layer"}}, "target_norm 'layer' is not one of none, standardise"),
+    ({"keys": {"cloud_loss": -1}}, "cloud_loss is -1; it must be a number from 0 to inf"),
+    ({"dvae": {"teacher_layer": 2}}, "teacher_layer is 2, but the foundation Transformer's blocks are 0 … 1"),
+    ({"dvae": {"teacher_layer": 0, "visual_embed_type": "none"}}, "teacher_layer is for a teacher with a foundation"),
+    ({"dvae": {"code_noise": "no"}}, "code_noise is 'no'; it must be a number from 0 to inf"),
     ({"dvae": {"num_token": 3}}, r"unknown key 'model.dvae_config.num_token' \(did you mean 'num_tokens'\?\)"),
 ])
 def test_wrong_configs(change, message):
@@ -201,6 +209,67 @@ def test_the_target_is_the_feature_that_is_asked_for():
     assert (targets_of(after).shape[-1], targets_of(before).shape[-1]) == (20, 16)
     with pytest.raises(ConfigError, match="teacher_target 'dgcnn' is not one of after_dgcnn2, before_dgcnn2"):
         distillation(dvae={"teacher_target": "dgcnn"})
+
+
+def test_soft_codes_mix_the_codebook():
+    teacher = distillation().dvae_tokenizer.eval()
+    neighborhood, center = group(POINTS, 8, 8)
+    with torch.no_grad():
+        logits = teacher.code_logits(neighborhood, center_graph(center))
+        mixed = teacher.transform(logits.softmax(-1) @ teacher.codebook, center)
+        torch.testing.assert_close(teacher.teacher_features(neighborhood, center, "soft", False), mixed)
+
+
+def test_the_output_of_a_block_is_the_target():
+    """That of the last block, normed and projected, is the feature before ``dgcnn_2``."""
+    for change in ({}, {"use_deep_prompt": False}, {"num_prompt_token": 0}):
+        model = distillation(dvae={"teacher_layer": 1, "teacher_codes": "argmax", **change}).eval()
+        teacher, (neighborhood, center) = model.dvae_tokenizer, group(POINTS, 8, 8)
+        with torch.no_grad():
+            before = teacher.teacher_features(neighborhood, center, "argmax", False)
+            torch.testing.assert_close(teacher.proj_post(teacher.visual_embed.end(
+                teacher.teacher_features(neighborhood, center, "argmax", layer=1))), before)
+            assert not torch.equal(teacher.teacher_features(neighborhood, center, "argmax", layer=0),
+                                   teacher.teacher_features(neighborhood, center, "argmax", layer=1))
+        assert targets_of(model).shape[-1] == 48
+
+
+def test_standardised_targets():
+    target = targets_of(distillation(dvae={"teacher_codes": "argmax"}, keys={"target_norm": "standardise"},
+                                     return_all_tokens=True))
+    std, mean = torch.std_mean(target.flatten(0, 1), 0)
+    torch.testing.assert_close(mean, torch.zeros(20), atol=1e-5, rtol=0)
+    torch.testing.assert_close(std, torch.ones(20), atol=1e-3, rtol=0)
+
+
+def test_the_cloud_loss_is_added_and_sees_the_visible_patches_alone():
+    keys, mask = {"cloud_loss": 0.5}, torch.tensor([[True] * 6 + [False] * 2] * 3)
+    model = distillation("l2", {"teacher_codes": "argmax"}, keys).eval()
+    out = model(POINTS, mask=mask)
+    torch.testing.assert_close(out["loss"], out["token_loss"] + 0.5 * out["cloud_loss"])
+    neighborhood, center = group(POINTS, 8, 8)
+    with torch.no_grad():
+        target = model.dvae_tokenizer.teacher_features(neighborhood, center, "argmax")
+        pooled = torch.cat([target.mean(1), target.amax(1)], -1)
+        std, mean = torch.std_mean(pooled, 0)
+        x, _ = model.ACT_encoder.encode(model.ACT_encoder.tokens(neighborhood)[:, 6:], center[:, 6:])
+        seen = torch.cat([x[:, 0], x[:, 1:].amax(1)], -1)
+        expected = (model.cloud_head(seen) - (pooled - mean) / std.clamp_min(1e-4)).square().mean()
+    torch.testing.assert_close(out["cloud_loss"], expected)
+    assert model.cloud_head.weight.shape == (40, 48)
+
+
+def test_the_loss_of_predicting_the_mean():
+    """A student whose head gives the mean direction has that loss, whatever the patch."""
+    model = distillation(dvae={"teacher_codes": "argmax"}, return_all_tokens=True).train()
+    model(POINTS)
+    with torch.no_grad():
+        target = model.dvae_tokenizer.teacher_features(*group(POINTS, 8, 8), "argmax")
+        model.proj_head.weight.zero_()
+        model.proj_head.bias.copy_(torch.nn.functional.normalize(target, dim=-1).mean((0, 1)))
+    out = model(POINTS)
+    torch.testing.assert_close(out["mean_loss"], out["loss"])
+    assert 0 < out["target_between"] < 1
 
 
 def test_sampled_codes_give_other_targets_each_time():

@@ -8,6 +8,7 @@ import torch
 import trimesh
 from rates import skip_without_fast_bf16
 from tensorboard_events import scalars
+from tiny_configs import RECIPE
 
 from utils import checkpoint
 
@@ -102,6 +103,29 @@ def test_bf16_computes_alike(command):
         losses.append(numbers(r"Epoch 0/0  loss ([\d.]+)", out)[0])
     assert losses[1] == pytest.approx(losses[0], rel=0.01)
     assert losses[1] != losses[0]
+
+
+@pytest.mark.parametrize("flags", [("--amp", "bf16"), ("--compile",)])
+def test_the_recipe_of_stage_two_in_bf16_and_compiled(command, flags):
+    """Its losses are those of float32 before anything is learned."""
+    losses = []
+    for more in ((), flags):
+        out = command("pretrain", "--exp_name", f"run{len(more)}", *more, "--set", *RECIPE, "max_epoch=0",
+                      "optimizer.kwargs.lr=0", "model.transformer_config.drop_path_rate=0",
+                      "model.transformer_config.mask_ratio=0").out  # nothing random
+        losses.append([numbers(rf"Epoch 0/0 .* {name} ([\d.]+)", out)[0] for name in (
+            "token_loss", "cloud_loss", "mean_loss", "target_rank", "student_rank")])
+    assert losses[1] == pytest.approx(losses[0], rel=0.03 if "--amp" in flags else 1e-3)
+
+
+def test_a_pre_training_that_learns_nothing_says_so(command):
+    """The untrained teacher's targets after ``dgcnn_2`` are nearly constant, and the mean is soon learned."""
+    out = command("pretrain", "--val_freq", "9", "--set", "max_epoch=5", "optimizer.kwargs.lr=0.003").out
+    assert out.count("This pre-training learns little: ") == 1
+    assert "Keys that help: model.target_norm: standardise" in out
+    out = command("pretrain", "--val_freq", "9", "--exp_name", "recipe", "--set", "max_epoch=8",
+                  "dataset.train.others.size=80", "optimizer.kwargs.lr=0.003", *RECIPE).out
+    assert "learns little" not in out
 
 
 @pytest.mark.parametrize("stage", ["autoencoder", "pretrain", "finetune"])
