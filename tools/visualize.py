@@ -1,14 +1,16 @@
-"""Pictures for papers: ``python tools/visualize.py {reconstructions,features,codes,attention,masking} …``.
+"""Pictures for papers: ``python tools/visualize.py {reconstructions,features,codes,targets,attention,masking} …``.
 
 reconstructions  clouds and what several autoencoders make of them, side by side
 features         t-SNE of the test clouds' features, a panel a checkpoint: before and after fine-tuning, say
 codes            how often an autoencoder uses each of its codes
+targets          what the targets of stage II consist of, and targets and the student's features on clouds
 attention        how much a student's class token attends to each patch
 masking          what I2P-MAE's image model sees of clouds and attends to, what is masked, and what is made of it
 """
 import argparse
 import pathlib
 import sys
+import warnings
 
 import numpy as np
 import torch
@@ -27,14 +29,16 @@ from models.pretrained import build_pretrained  # noqa: E402
 from models.projection import VIEWS, Projection  # noqa: E402
 from models.prompted import without_weights  # noqa: E402
 from tools.experiment import choose_device, seed_everything  # noqa: E402
+from tools.target_report import Patches, asked_for, decompose, patches_of, principal_colours  # noqa: E402
 from utils import checkpoint, figures  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.errors import ConfigError  # noqa: E402
-from utils.metrics import codebook_perplexity  # noqa: E402
+from utils.metrics import align, codebook_perplexity  # noqa: E402
 from utils.parser import positive  # noqa: E402
 
 BATCH = 32
+SHOWN_CLOUDS = 4
 
 
 class Clouds:
@@ -123,6 +127,53 @@ def codes(args, device):
     figures.rank_curves(args.output, curves)
 
 
+def targets(args, device):
+    """Bars of what each target consists of; clouds in the colours of the target and of the student's features."""
+    measured, rows, titles = {}, None, None
+    for config, path, name in zip(args.config, args.ckpts, args.names, strict=True):
+        config_read = load_config(config, args.set)
+        model = load_teacher(config_read, path, device)
+        clouds = Clouds(config_read, config, args.number, device)
+        patches = Patches.joined([patches_of(model, points) for points in clouds.batches()])
+        points, prefix = next(clouds.batches())[:SHOWN_CLOUDS], f"{name}: " if len(args.ckpts) > 1 else ""
+        for feature, values in patches.features.items():
+            measured[prefix + feature] = decompose(values, patches.center)
+        titles = [clouds.names[label] for label in clouds.labels[:SHOWN_CLOUDS]]
+        rows = rows or [{"input": cloud} for cloud in points.cpu().numpy()]
+        for feature in (asked_for(model), *(["student"] if "student" in patches.features else [])):
+            colours = principal_colours(patches.features[feature])[:SHOWN_CLOUDS]
+            nearest = knn(patches.center[:SHOWN_CLOUDS], points, 1)[1].squeeze(-1)  # B N
+            for row, cloud, values in zip(rows, points, gather(colours, nearest), strict=True):
+                row[prefix + feature] = torch.cat([cloud, values], 1).cpu().numpy()
+    bars = {what: {name: values[what] for name, values in measured.items()} for what in next(iter(measured.values()))}
+    print(align([["", *bars], *([name, *(f"{value:.4g}" for value in values.values())]
+                                for name, values in measured.items())]))
+    figures.bars_and_rows(args.output, bars, titles, rows)
+    if args.html:
+        figures.clouds_html(args.html, titles, rows)
+
+
+def load_teacher(config, path, device):
+    """Return the model of a config of stage I or II with the weights in ``path``.
+
+    ``none`` leaves a student untrained; its teacher is then that of ``dvae_config.ckpt``.
+    """
+    if config.model.NAME != "ACT_PointDistillation":
+        return load_autoencoder(config, path, device)
+    section = {**config.model}
+    if path != "none":  # the checkpoint holds the teacher's weights too
+        section["dvae_config"] = {**section["dvae_config"], **without_weights(section["dvae_config"])}
+    weights = None if path == "none" else checkpoint.read_weights(path)
+    if weights is not None and any(key.startswith("dvae_tokenizer.") for key in weights):
+        section["dvae_config"].pop("ckpt", None)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "model.dvae_config.ckpt is not given")
+        model = build_model_from_cfg(section)
+    if weights is not None:
+        checkpoint.load_model(model, weights, path)
+    return model.to(device).eval()
+
+
 def attention(args, device):
     """Rows of objects, a column a student: every point in the colour of the nearest patch's attention."""
     rows, titles = None, None
@@ -195,7 +246,7 @@ def coloured(points, center, values):
 
 
 PICTURES = {"reconstructions": (reconstructions, 4), "features": (features, 1000), "codes": (codes, 1000),
-            "attention": (attention, 4), "masking": (masking, 3)}
+            "targets": (targets, 300), "attention": (attention, 4), "masking": (masking, 3)}
 
 
 def parse(argv=None):

@@ -4,7 +4,7 @@ import numpy as np
 from utils.errors import ConfigError
 from utils.files import replacing
 from utils.label_pictures import palette
-from utils.pictures import check_points, draw_clouds, new_figure, project, render
+from utils.pictures import CURVE_COLOUR, check_points, draw_clouds, new_figure, project, render
 
 DPI = 300
 
@@ -22,12 +22,19 @@ def panel_grid(path, titles, rows):
     Args:
         path: the PNG to write.
         titles: of the rows.
-        rows: a list of dicts of captions → clouds (N, 3), clouds (N, 4) whose last value, 0 … 1, is the colour, or
-            images (H, W) of the same range. The first is a cloud and sets the frame of its row.
+        rows: a list of dicts of captions → clouds (N, 3), clouds (N, 4) whose last value, 0 … 1, is the colour, clouds
+            (N, 6) whose last values are red, green and blue, or images (H, W) of the same range. The first is a cloud
+            and sets the frame of its row.
 
     Returns the picture (H, W, 3) uint8.
     """
     figure = paper_figure(2.2 * len(rows[0]), 2.2 * len(rows))
+    draw_rows(figure, titles, rows)
+    return render(figure, path)
+
+
+def draw_rows(figure, titles, rows):
+    """Draw the panels of ``panel_grid`` into a figure or a part of one."""
     grid = figure.subplots(len(rows), len(rows[0]), squeeze=False)
     for index, (axes, title, row) in enumerate(zip(grid, titles, rows, strict=True)):
         plain = {caption: content for caption, content in row.items() if content.shape[1] == 3}
@@ -37,24 +44,52 @@ def panel_grid(path, titles, rows):
             if is_image(content):
                 panel.imshow(content, cmap="gray", vmin=0, vmax=1)
                 panel.set(xticks=[], yticks=[])
-            elif content.shape[1] == 4:
+            elif content.shape[1] > 3:
                 draw_coloured(panel, content, next(iter(row.values()))[:, :3])
             panel.set_title(caption if index == 0 else "", fontsize=9)
         axes[0].text(-0.04, 0.5, title, transform=axes[0].transAxes, rotation=90, ha="right", va="center", fontsize=9)
+
+
+def bars_and_rows(path, bars, titles, rows):
+    """Draw bars, and below them the rows of ``panel_grid``.
+
+    Args:
+        path: the PNG to write.
+        bars: a dict of what is measured → a dict of names → values, the same names for all.
+        titles, rows: as for ``panel_grid``.
+
+    Returns the picture (H, W, 3) uint8.
+    """
+    names = list(next(iter(bars.values())))
+    width, top = max(2.2 * len(rows[0]), 1.9 * len(bars) + 1.5), 0.7 + 0.24 * len(names)
+    figure = paper_figure(width, top + 2.2 * len(rows))
+    upper, lower = figure.subfigures(2, 1, height_ratios=(top, 2.2 * len(rows)))
+    for index, (axes, (title, values)) in enumerate(zip(upper.subplots(1, len(bars)), bars.items(), strict=True)):
+        drawn = axes.barh(names, list(values.values()), color=CURVE_COLOUR, height=0.7)
+        axes.bar_label(drawn, fmt="%.3g", fontsize=7, padding=2)
+        axes.set_title(title, fontsize=9)
+        axes.set(xlim=(0, 1.3 * max(1e-9, *values.values())), xticks=[], ylim=(len(names) - 0.5, -0.5))
+        axes.tick_params(labelsize=8, left=False, labelleft=index == 0)
+        axes.spines[["top", "right", "bottom"]].set_visible(False)
+    draw_rows(lower, titles, rows)
     return render(figure, path)
 
 
 def is_image(content):
     """Whether a panel's content is an image and no cloud."""
-    return content.shape[1] > 4
+    return content.shape[1] > 6
 
 
 def draw_coloured(axes, cloud, frame):
-    """Draw a cloud (N, 4) of coordinates and a value, 0 … 1, as a colour; the cloud ``frame`` (M, 3) just fits in."""
+    """Draw a cloud in the colours of its values, 0 … 1, after the coordinates; the cloud ``frame`` (M, 3) just fits in.
+
+    There is one value, on a scale of colours, or there are three: red, green and blue.
+    """
     check_points("cloud", cloud[:, :3])
     seen, limits = project(cloud[:, :3]), project(frame)[:, :2]
     order = seen[:, 2].argsort()
-    axes.scatter(seen[order, 0], seen[order, 1], c=cloud[order, 3], cmap="viridis", vmin=0, vmax=1, s=4, linewidths=0)
+    axes.scatter(seen[order, 0], seen[order, 1], c=cloud[order, 3:].squeeze(), cmap="viridis", vmin=0, vmax=1, s=4,
+                 linewidths=0)
     middle = (limits.min(0) + limits.max(0)) / 2
     extent = 1.05 * max((limits.max(0) - limits.min(0)).max() / 2, 1e-6)
     axes.set(xlim=(middle[0] - extent, middle[0] + extent), ylim=(middle[1] - extent, middle[1] + extent),
@@ -101,7 +136,9 @@ def clouds_html(path, titles, rows):
         subplot_titles=[f"{title}: {caption}" for title in titles for caption in columns])
     for row, clouds in enumerate(rows, 1):
         for column, cloud in enumerate(clouds.values(), 1):
-            colour = cloud[:, 3] if cloud.shape[1] > 3 else cloud[:, 1]
+            colour = cloud[:, 3] if cloud.shape[1] == 4 else cloud[:, 1]
+            if cloud.shape[1] == 6:
+                colour = ["rgb({:.0f},{:.0f},{:.0f})".format(*rgb) for rgb in 255 * cloud[:, 3:]]
             x, y, z = cloud[:, :3].T
             figure.add_trace(graph.Scatter3d(x=x, y=-z, z=y, mode="markers", showlegend=False,  # y is up
                                              marker={"size": 2, "color": colour, "colorscale": "Viridis"}), row, column)

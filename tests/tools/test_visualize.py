@@ -144,3 +144,25 @@ def test_mistakes(command, draw, monkeypatch):
     monkeypatch.setitem(sys.modules, "plotly", None)
     assert "pip install plotly" in draw("attention", *flags, tuned, "--html", "p.html", status=2).err
     assert "is damaged or not a checkpoint" in draw("codes", *flags, config(command, "finetune"), status=2).err
+
+
+def test_targets_of_both_stages(command, draw):
+    command("autoencoder", "--set", "max_epoch=0")
+    stage1 = command.experiment("autoencoder") / "ckpt-last.pth"
+    command("pretrain", "--set", "max_epoch=0", f"model.dvae_config.ckpt={stage1}", "model.dvae_config.teacher_layer=0")
+    stage2, page = command.experiment("pretrain") / "ckpt-last.pth", command.folder / "p.html"
+    flags = ("--config", config(command, "pretrain"), "--number", 12, "--set", "model.dvae_config.teacher_layer=0")
+    out = draw("targets", *flags, "--ckpts", stage2, "--html", page).out
+    rows = {line.split("  ")[0]: [float(value) for value in line.split()[-5:]] for line in out.splitlines()[1:5]}
+    assert list(rows) == ["before dgcnn_2", "after dgcnn_2", "block 0", "student"]
+    assert all(0 < mean < 1 and 0 < between < 1 and 1 <= rank <= 24 for mean, _, between, _, rank in rows.values())
+    assert picture(command).shape[1] == pytest.approx(300 * (1.9 * 5 + 1.5), abs=2)
+    assert "rgb(" in page.read_text()
+
+    model = command.folder / "cfgs" / "pretrain.yaml"
+    model.write_text(model.read_text().replace("    num_group", f"    ckpt: {stage1}\n    num_group"))
+    untrained = draw("targets", *flags, "--ckpts", "none").out.splitlines()[1:5]
+    assert untrained[:3] == out.splitlines()[1:4]  # the same teacher
+    assert untrained[3] != out.splitlines()[4]
+    alone = draw("targets", "--config", config(command, "autoencoder"), "--ckpts", stage1, "--number", 12).out
+    assert [line.split("  ")[0] for line in alone.splitlines()[1:3]] == ["before dgcnn_2", "after dgcnn_2"]
