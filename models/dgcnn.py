@@ -1,4 +1,6 @@
 """DGCNN over the patch centres (Wang et al. 2019), as the dVAE of Point-BERT uses it."""
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -11,23 +13,24 @@ NEIGHBOURS = 4
 
 
 class DGCNN(nn.Module):
-    """Four EdgeConvs on the graph of the nearest centres: tokens (B, G, C_in) → (B, G, C_out)."""
+    """Four EdgeConvs on the graph of the nearest centres: tokens (B, G, C_in) → (B, G, C_out).
 
-    WIDTHS = (128, 256, 512, 512, 1024)
+    ``widths`` are those of the input layer and of the EdgeConvs.
+    """
 
-    def __init__(self, in_channels, out_channels):
+    def __init__(self, in_channels: int, out_channels: int, widths: Sequence[int] = (128, 256, 512, 512, 1024)) -> None:
         super().__init__()
-        self.input_trans = nn.Conv1d(in_channels, self.WIDTHS[0], 1)
-        for index, (width_in, width_out) in enumerate(zip(self.WIDTHS[:-1], self.WIDTHS[1:], strict=True), 1):
+        self.input_trans = nn.Conv1d(in_channels, widths[0], 1)
+        for index, (width_in, width_out) in enumerate(zip(widths[:-1], widths[1:], strict=True), 1):
             self.add_module(f"layer{index}", nn.Sequential(
                 nn.Conv2d(2 * width_in, width_out, 1, bias=False), nn.GroupNorm(4, width_out), nn.LeakyReLU(0.2)))
         self.layer5 = nn.Sequential(
-            nn.Conv1d(sum(self.WIDTHS[1:]), out_channels, 1, bias=False),
+            nn.Conv1d(sum(widths[1:]), out_channels, 1, bias=False),
             nn.GroupNorm(4, out_channels), nn.LeakyReLU(0.2))
 
     def forward(self, x, graph):
         """``graph`` (B, G, 4) holds each centre's neighbours, from ``center_graph``."""
-        x = pointwise(self.input_trans, x)  # B G 128
+        x = pointwise(self.input_trans, x)  # B G W
         outputs = []
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             x = edge_conv(layer, x, graph)  # B G C

@@ -13,20 +13,30 @@ from models.point_embed import PatchEncoder, group
 from utils.distributed import gather_batch
 from utils.errors import ConfigError
 from utils.metrics import codebook_perplexity
-from utils.registry import check_number, check_whole
+from utils.registry import check_number, check_whole, check_whole_lists
 
 
 @MODELS.register
 class DiscreteVAE(nn.Module):
     """Patch tokens → codes → codebook → DGCNN → FoldingNet decoder (Yu et al. 2022; ACT, section 4.1).
 
-    Keys: ``num_group`` patches of ``group_size`` points, ``num_tokens`` codes, and the widths of encoder, codes and
-    decoder; ``code_noise``, how much Gumbel noise the codes of training have: 1 samples them, as published, 0 mixes
-    the codebook's rows by their probabilities.
+    Keys:
+        num_group, group_size: patches and their points.
+        num_tokens: number of codes.
+        encoder_dims, tokens_dims, decoder_dims: widths of patch tokens, codes and what the decoder is given.
+        dgcnn_dims: widths of the input layer and the four EdgeConvs of both DGCNNs, multiples of 4.
+        folding_dims: widths of the decoder's MLP and of its folding layers.
+        code_noise: how much Gumbel noise the codes of training have; 1 samples them, as published, 0 mixes the
+            codebook's rows by their probabilities.
     """
 
-    def __init__(self, *, group_size, num_group, num_tokens, encoder_dims, tokens_dims, decoder_dims, code_noise=1.0):
+    def __init__(self, *, group_size, num_group, num_tokens, encoder_dims, tokens_dims, decoder_dims,
+                 dgcnn_dims=(128, 256, 512, 512, 1024), folding_dims=(1024, 512), code_noise=1.0):
         super().__init__()
+        check_whole_lists(5, "layers", dgcnn_dims=dgcnn_dims)
+        check_whole_lists(2, "parts", folding_dims=folding_dims)
+        if any(width % 4 for width in dgcnn_dims):
+            raise ConfigError(f"model.dgcnn_dims is {list(dgcnn_dims)}; its norms have 4 groups: give multiples of 4")
         check_number(0, math.inf, code_noise=code_noise)
         check_whole(1, group_size=group_size, num_group=num_group, num_tokens=num_tokens, encoder_dims=encoder_dims,
                     tokens_dims=tokens_dims, decoder_dims=decoder_dims)
@@ -35,10 +45,10 @@ class DiscreteVAE(nn.Module):
         self.group_size, self.num_group, self.num_tokens = group_size, num_group, num_tokens
         self.tokens_dims, self.decoder_dims, self.code_noise = tokens_dims, decoder_dims, code_noise
         self.encoder = PatchEncoder(encoder_dims)
-        self.dgcnn_1 = DGCNN(encoder_dims, num_tokens)
+        self.dgcnn_1 = DGCNN(encoder_dims, num_tokens, dgcnn_dims)
         self.codebook = nn.Parameter(torch.randn(num_tokens, tokens_dims))
-        self.dgcnn_2 = DGCNN(tokens_dims, decoder_dims)
-        self.decoder = FoldingDecoder(decoder_dims, group_size)
+        self.dgcnn_2 = DGCNN(tokens_dims, decoder_dims, dgcnn_dims)
+        self.decoder = FoldingDecoder(decoder_dims, group_size, folding_dims)
 
     def forward(self, points, temperature=1.0, kld_weight=0.0):
         """Reconstruct ``points`` (B, N, 3) patch by patch.

@@ -62,13 +62,16 @@ def check_whole(least, **values):
             raise ConfigError(f"model.{key} is {value!r}; it must be a whole number of at least {least}")
 
 
-def check_whole_lists(length, **values):
-    """Raise ConfigError unless all ``values``, keys of ``model``, list ``length`` whole numbers of at least 1."""
+def check_whole_lists(length, each="scales", **values):
+    """Raise ConfigError unless all ``values``, keys of ``model``, list ``length`` whole numbers of at least 1.
+
+    ``each`` says in the message what they are of.
+    """
     for key, value in values.items():
         if not isinstance(value, (list, tuple)) or len(value) != length or not all(
                 type(number) is int and number >= 1 for number in value):
             raise ConfigError(f"model.{key} is {value!r}; it must list a whole number of at least 1 for each of the "
-                              f"{length} scales")
+                              f"{length} {each}")
 
 
 def check_number(least, most, **values):
