@@ -12,7 +12,7 @@ from models.masking import make_mask
 from models.point_embed import gather, group
 from models.prompted import without_weights
 from models.student import PointEncoder, init_truncated_normal, init_xavier, pool
-from models.targets import cloud_target, mean_prediction, spread, standardise
+from models.targets import cloud_target, constant_prediction, spread, standardise
 from models.transformer import TransformerDecoder
 from utils.checkpoint import load_model, read_weights
 from utils.distributed import std_all
@@ -59,7 +59,7 @@ class ACT_PointDistillation(nn.Module):
 
     def __init__(self, *, loss="cosine", target_norm="none", cloud_loss=0, transformer_config, dvae_config):
         super().__init__()
-        self.loss = distillation_loss(loss)
+        self.loss, self.loss_name = distillation_loss(loss), loss
         if target_norm not in ("none", "standardise"):
             raise ConfigError(f"model.target_norm '{target_norm}' is not one of none, standardise")
         check_number(0, math.inf, cloud_loss=cloud_loss)
@@ -109,8 +109,8 @@ class ACT_PointDistillation(nn.Module):
         Returns a dict: ``loss``; the losses that it is the sum of, where there are several: ``token_loss`` and, times
         its weight, ``cloud_loss``; ``target_std``, the standard deviation of the targets over patches and clouds,
         averaged over channels; ``encoder_visible`` (B, V, C). In training also ``mean_loss``, the token loss of
-        predicting the batch's mean target, to which a student falls that learns nothing else; and ``target_…`` and
-        ``student_…``, how the teacher's features and the visible tokens spread (see ``targets.spread``).
+        predicting the mean target for every patch, to which a student falls that learns nothing else; ``target_…``
+        and ``student_…``, how the teacher's features and the visible tokens spread (see ``targets.spread``).
         """
         neighborhood, center = group(points, self.num_group, self.group_size)
         if mask is None:
@@ -158,9 +158,9 @@ class ACT_PointDistillation(nn.Module):
 
     @torch.no_grad()
     def mean_loss(self, target, masked):
-        """Return the loss of predicting, for every patch that is compared, the batch's mean target."""
+        """Return the least loss of predicting the same for every patch that is compared."""
         target = target[:, -self.compared(target, masked):]
-        return self.loss(mean_prediction(target).expand(target.shape), target)
+        return self.loss(constant_prediction(target, self.loss_name).expand(target.shape), target)
 
     def forward_features(self, points):
         """Return the student's features (B, 2C) of whole clouds (B, N, 3), for a probe."""

@@ -41,9 +41,18 @@ def cloud_target(target: Tensor) -> Tensor:
     return standardise(torch.cat([target.float().mean(1), target.float().amax(1)], -1).unsqueeze(1))
 
 
-def mean_prediction(target: Tensor) -> Tensor:
-    """Return the best constant prediction of ``target`` (B, N, C) under a loss of directions: (1, 1, C)."""
-    return mean_all(F.normalize(target.float(), dim=-1).mean((0, 1))).view(1, 1, -1)
+def constant_prediction(target: Tensor, loss: str) -> Tensor:
+    """Return the vector (1, 1, C) that, predicted for every token of ``target`` (B, N, C), gives the least ``loss``.
+
+    It is the mean of the directions for ``cosine``, and the mean for ``l2`` and (nearly) ``smoothl1``. For ``ntxent``
+    any vector that is as near to one target as to another will do, such as 0; for ``barlowtwins`` any constant.
+    """
+    target = target.float()
+    if loss == "ntxent":
+        return torch.zeros_like(target[:1, :1])
+    if loss == "cosine":
+        target = F.normalize(target, dim=-1)
+    return mean_all(target.mean((0, 1))).view(1, 1, -1)
 
 
 @torch.no_grad()

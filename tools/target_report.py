@@ -7,7 +7,7 @@ from torch import Tensor
 from models import ACT_PointDistillation, DiscreteVAE
 from models.losses import cosine_loss
 from models.point_embed import group
-from models.targets import mean_prediction, spread
+from models.targets import constant_prediction, spread
 
 FOURIER_FEATURES = 300
 FREQUENCY = 2.0  # standard deviation of the frequencies: clouds fill the unit sphere
@@ -65,7 +65,7 @@ def decompose(features: Tensor, center: Tensor) -> dict[str, float]:
     variance over the second half of the clouds a regression on the centres, fitted to the first half, explains.
     """
     found = {name: value.item() for name, value in spread(features).items()}
-    loss = cosine_loss(mean_prediction(features).expand(features.shape), features).item()
+    loss = cosine_loss(constant_prediction(features, "cosine").expand(features.shape), features).item()
     return {"energy in the mean": found["common"], "loss of the mean": loss, "between clouds": found["between"],
             "R² from centres": explained(features, center), "effective rank": found["rank"]}
 

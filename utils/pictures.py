@@ -12,7 +12,7 @@ AZIMUTH, ELEVATION = np.radians(40), np.radians(22)  # of the viewer: about the 
 # far points fade towards the white ground, as in haze, so that near and far parts stay apart
 DEPTH_COLOURS = LinearSegmentedColormap.from_list("depth", ["#c3d5e6", "#5b8fc0", "#24508f", "#101d4d"])
 OUTLIERS = 1.4  # a reconstruction may reach this much further than the input before the rest is left out
-CURVE_COLOUR = "#24508f"
+CURVE_COLOUR, OTHER_COLOUR = "#24508f", "#b5651d"
 
 
 def reconstruction_picture(path, clouds, title=""):
@@ -32,29 +32,38 @@ def reconstruction_picture(path, clouds, title=""):
     return render(figure, path)
 
 
-def demo_picture(path, reconstructions, curves, xlabel="epoch"):
-    """Draw reconstructions, an object a row, on the left and curves, one panel each, on the right.
+def demo_picture(path, reconstructions, curves, embeddings=None, labels=None, xlabel="epoch"):
+    """Draw reconstructions, an object a row, on the left, and curves above embeddings, one panel each, on the right.
 
     Args:
         path: where to write the PNG, or None.
         reconstructions: list of (name, input, coarse, fine), the last three arrays (N, 3).
-        curves: dict of titles → lists of (x, y).
-        xlabel: what x is, under the lowest curve.
+        curves: dict of titles → dict of names → lists of (x, y); the first is drawn through, others are dashed.
+        embeddings: dict of titles → arrays (M, 2), drawn in the colours of ``labels`` (M,); None for none.
+        xlabel: what x is, under the curves.
 
     Returns the picture (H, W, 3) uint8.
     """
-    rows = max(len(reconstructions), 1)
-    figure = new_figure(13, 2.7 * rows + 0.2)
-    left, right = figure.subfigures(1, 2, width_ratios=(2.1, 1))
+    rows, embeddings = max(len(reconstructions), 1), embeddings or {}
+    figure = new_figure(15 if embeddings else 13, 2.7 * rows + 0.2)
+    left, right = figure.subfigures(1, 2, width_ratios=(2.1, 1.45 if embeddings else 1))
     if reconstructions:
         grid = left.subplots(rows, 3, squeeze=False)
         for axes, (name, *clouds) in zip(grid, reconstructions, strict=True):
             draw_clouds(axes, dict(zip((f"{name}: input", "coarse", "fine"), clouds, strict=True)))
+    upper, lower = right.subfigures(2, 1) if embeddings and curves else (right, right)
     if curves:
-        panels = right.subplots(len(curves), 1, squeeze=False)[:, 0]
-        for axes, (title, points) in zip(panels, curves.items(), strict=True):
-            draw_curve(axes, title, points)
-        panels[-1].set_xlabel(xlabel)
+        shape = (1, len(curves)) if embeddings else (len(curves), 1)
+        panels = upper.subplots(*shape, squeeze=False).flatten()
+        for axes, (title, lines) in zip(panels, curves.items(), strict=True):
+            draw_curves(axes, title, lines)
+        for axes in panels if embeddings else panels[-1:]:
+            axes.set_xlabel(xlabel)
+    for axes, (title, points) in zip(lower.subplots(1, len(embeddings), squeeze=False)[0] if embeddings else (),
+                                     embeddings.items(), strict=True):
+        axes.scatter(*np.asarray(points).T, c=labels, cmap="tab20", s=8, linewidths=0)
+        axes.set_title(title, fontsize=11)
+        axes.set(xticks=[], yticks=[])
     return render(figure, path)
 
 
@@ -100,10 +109,14 @@ def project(points):
     return points @ axes.T
 
 
-def draw_curve(axes, title, points):
-    """Draw the curve through ``points``, a list of (x, y)."""
-    x, y = np.asarray(points, float).reshape(-1, 2).T
-    axes.plot(x, y, color=CURVE_COLOUR, linewidth=1.8, marker="o" if len(x) <= 30 else None, markersize=4)
+def draw_curves(axes, title, lines):
+    """Draw ``lines``, a dict of names → lists of (x, y): the first solid, the others dashed; several have a legend."""
+    for index, (name, points) in enumerate(lines.items()):
+        x, y = np.asarray(points, float).reshape(-1, 2).T
+        axes.plot(x, y, label=name, color=OTHER_COLOUR if index else CURVE_COLOUR, linewidth=1.8,
+                  linestyle="--" if index else "-", marker="o" if len(x) <= 30 and not index else None, markersize=4)
+    if len(lines) > 1:
+        axes.legend(frameon=False, fontsize=9)
     axes.set_title(title, fontsize=11)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=9)

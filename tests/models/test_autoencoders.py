@@ -206,7 +206,7 @@ def test_widths_of_the_graph_layers_and_the_decoder():
         model.dgcnn_2.layer1, model.dgcnn_2.layer2, model.dgcnn_2.layer3, model.dgcnn_2.layer4))] == [8, 8, 12, 16, 20]
     assert model.dgcnn_1.layer5[0].in_channels == 8 + 12 + 16 + 20
     assert (model.decoder.mlp[0].out_features, model.decoder.final_conv[0].out_channels) == (32, 24)
-    assert math.isfinite(model(torch.rand(2, 64, 3))["loss"])
+    assert math.isfinite(model(torch.rand(2, 64, 3))["loss"].item())
     for change, message in (({"dgcnn_dims": [8, 8]}, "for each of the 5 layers"),
                             ({"dgcnn_dims": [8, 8, 8, 8, 6]}, "its norms have 4 groups"),
                             ({"folding_dims": 8}, "for each of the 2 parts")):

@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
-from models.losses import barlow_twins_loss, cosine_loss, nt_xent_loss
-from models.targets import cloud_target, mean_prediction, spread, standardise
+from models.losses import barlow_twins_loss, distillation_loss, nt_xent_loss
+from models.targets import cloud_target, constant_prediction, spread, standardise
 from utils.errors import ConfigError
 
 TOKENS = torch.randn(4, 6, 5, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 6) + 3
@@ -34,12 +34,22 @@ def test_the_target_of_a_cloud():
         cloud_target(TOKENS[:1])
 
 
-def test_no_constant_predicts_better_than_the_mean_direction():
-    best = mean_prediction(TOKENS)
-    loss = cosine_loss(best.expand(TOKENS.shape), TOKENS)
+@pytest.mark.parametrize("name", ["cosine", "l2", "ntxent"])
+def test_no_constant_predicts_better(name):
+    best, compare = constant_prediction(TOKENS, name), distillation_loss(name)
+    loss = compare(best.expand(TOKENS.shape), TOKENS)
     for index in range(20):
         other = best + 0.1 * torch.randn(1, 1, 5, generator=torch.Generator().manual_seed(index))
-        assert cosine_loss(other.expand(TOKENS.shape), TOKENS) > loss
+        assert compare(other.expand(TOKENS.shape), TOKENS) > loss
+
+
+def test_losses_of_constants():
+    ones = constant_prediction(TOKENS, "ntxent").expand(TOKENS.shape)
+    assert nt_xent_loss(ones, TOKENS).item() == pytest.approx(np.log(24))
+    mean = constant_prediction(TOKENS, "l2")
+    torch.testing.assert_close(mean, TOKENS.mean((0, 1), keepdim=True))
+    same = constant_prediction(TOKENS, "barlowtwins").expand(TOKENS.shape)
+    assert barlow_twins_loss(same, TOKENS).item() == pytest.approx(1, abs=1e-5)
 
 
 def test_how_tokens_spread():

@@ -62,7 +62,7 @@ def test_wrong_shape_is_named():
 
 def test_demo_picture(tmp_path):
     objects = [(name, CLOUD, CLOUD[:50], CLOUD) for name in ("mug", "lamp")]
-    curves = {"stage I": [(0, 3.0), (1, 2.0)], "stage II": [(0, 1.0)]}
+    curves = {"stage I": {"loss": [(0, 3.0), (1, 2.0)]}, "stage II": {"loss": [(0, 1.0)], "mean": [(0, 2.0)]}}
     image = demo_picture(tmp_path / "demo.png", objects, curves)
     assert image.shape == (560, 1300, 3)
     assert matplotlib.image.imread(tmp_path / "demo.png").shape[:2] == (560, 1300)
@@ -73,6 +73,14 @@ def test_demo_picture(tmp_path):
             assert there.sum() > 200, (left, top)
     without_curves = demo_picture(None, objects[:1], {})
     assert without_curves.shape == (290, 1300, 3)
+    embeddings = {"before": CLOUD[:, :2], "after": CLOUD[:, 1:]}
+    whole = demo_picture(None, objects, curves, embeddings, np.arange(len(CLOUD)) % 20)
+    assert whole.shape == (560, 1500, 3)
+    columns, rows = ink(whole)
+    for left, right in ((900, 1200), (1200, 1500)):
+        for top, bottom in ((0, 280), (280, 560)):
+            there = (columns > left) & (columns < right) & (rows > top) & (rows < bottom)
+            assert there.sum() > 200, (left, top)
 
 
 def test_ply_reads_back(tmp_path):
