@@ -161,7 +161,8 @@ def test_demo_schedules_end_with_the_run(name):
 def test_demo_stages_fit_together():
     stage_one, stage_two, classifier = (load_config(ROOT / f"cfgs/demo/{name}.yaml").model
                                         for name in ("autoencoder", "pretrain", "finetune"))
-    teacher = {key: value for key, value in stage_two.dvae_config.items() if key != "ckpt"}
+    teacher = {key: value for key, value in stage_two.dvae_config.items()
+               if key not in ("ckpt", "teacher_codes", "teacher_target")}
     assert teacher == {key: value for key, value in stage_one.items() if key != "NAME"}
     student = stage_two.transformer_config
     for key in ("embed_dim", "depth", "num_heads", "encoder_dims"):
