@@ -1,56 +1,125 @@
 """Clouds and meshes of one's own, in the usual file formats, as points."""
-import io
+import csv
 import pathlib
 import struct
+import warnings
 import zipfile
 import zlib
 
 import numpy as np
 
-from datasets.base import NPY_ERRORS, load_npy, normalize, upright
-from datasets.pcd import read_pcd
+from datasets.base import NPY_ERRORS, normalize, upright
+from datasets.io.arrays import NoPointsError, read_npy, read_npz
+from datasets.io.glb import read_glb
+from datasets.io.mesh import Mesh
+from datasets.io.obj import read_obj
+from datasets.io.off import read_off
+from datasets.io.pcd import read_pcd
+from datasets.io.ply import read_ply
+from datasets.io.stl import read_stl
+from datasets.io.text_clouds import read_text_cloud
 from utils.errors import DataError, one_line
 
-MESH_FORMATS = (".ply", ".obj", ".off", ".stl", ".glb")
-UNPACKED = 4e9  # bytes of an array in a .npz file
+READERS = {".ply": read_ply, ".obj": read_obj, ".off": read_off, ".stl": read_stl, ".glb": read_glb,
+           ".xyz": read_text_cloud, ".txt": read_text_cloud, ".npy": read_npy, ".npz": read_npz, ".pcd": read_pcd}
+FORMATS = tuple(READERS)
 LARGEST = 1e15  # coordinate; squares and sums of such numbers are still exact enough
-TEXT_FORMATS = (".xyz", ".txt")
-ARRAY_FORMATS = (".npy", ".npz")
-FORMATS = (*MESH_FORMATS, *TEXT_FORMATS, *ARRAY_FORMATS, ".pcd")
+TRANSPOSED = 16  # a cloud of fewer points than columns has at most so many columns
+# what readers, numpy and zipfile let through when they read a damaged file
+ERRORS = (*(error for error in NPY_ERRORS if error is not OSError), KeyError, IndexError, AttributeError,
+          NotImplementedError, RuntimeError, csv.Error, struct.error, zipfile.BadZipFile, zlib.error)
 
 
-def read_points(path, samples=8192):
+def read_points(path: str | pathlib.Path, samples: int = 8192) -> np.ndarray:
     """Return the points (N, 3) float64 of a file, N ≤ ``samples``, the same at every call.
 
     A mesh is sampled uniformly on its surface with ``samples`` points; of a cloud with more points than that a random
-    choice is kept. Coordinates are those of the file.
+    choice is kept. Coordinates are those of the file. Points with NaN or infinite coordinates, by which depth cameras
+    mark pixels without depth, are left out with a warning that says how many they are.
 
-    Raises DataError, naming the file, where it is of no known format, damaged, empty, or holds NaN or infinite
-    coordinates.
+    Raises DataError, naming the file, where it is of no known format, damaged, empty, holds less or more than it
+    announces, or can be read in more than one way.
     """
     path = pathlib.Path(path)
     if not path.is_file():
         raise DataError(f"{path} does not exist")
-    kind = path.suffix.lower()
-    if kind not in FORMATS:
-        raise DataError(f"{path} is of no known format; known are {' '.join(FORMATS)}")
-    try:
-        points = READERS[kind](path, samples)
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
-    points = np.asarray(points)
-    if points.ndim != 2 or points.shape[1] < 3 or points.dtype.kind not in "fiu":
-        raise DataError(f"{path} holds an array of shape {points.shape} and type {points.dtype}, not points (N, 3)")
+    content = read_file(path)
+    if isinstance(content, Mesh):
+        points = sample(without_missing(content, path), samples)
+    else:
+        points = check_points(content, path)
+        finite = np.isfinite(points).all(1)
+        points = points[finite] if say_missing(path, finite) else points
     if not len(points):
         raise DataError(f"{path} holds no points")
-    points = points[:, :3].astype(np.float64)
-    if not np.isfinite(points).all():
-        raise DataError(f"{path} holds NaN or infinite coordinates")
     if np.abs(points).max() > LARGEST:
         raise DataError(f"{path} holds coordinates that are too large")
     if len(points) > samples:
         points = points[np.random.default_rng(0).permutation(len(points))[:samples]]
     return points
+
+
+def read_file(path: pathlib.Path) -> Mesh | np.ndarray:
+    """Return what the reader of the file's format makes of it; DataError names the file and what is wrong."""
+    kind = path.suffix.lower()
+    if kind not in READERS:
+        raise DataError(f"{path} is of no known format; known are {' '.join(FORMATS)}")
+    try:
+        return READERS[kind](path)
+    except DataError:
+        raise
+    except NoPointsError as error:
+        raise DataError(f"{path} holds no array of shape (N, 3) that could be points; its arrays: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
+    except ERRORS as error:
+        what = DESCRIPTIONS.get(kind, f"is damaged or not a {kind} file")
+        raise DataError(f"{path} {what} ({one_line(error)[:200] or type(error).__name__})") from error
+
+
+DESCRIPTIONS = {**dict.fromkeys((".xyz", ".txt"), "is not a file of numbers in columns"),
+                ".npz": "is damaged or not a .npz file of numbers", ".pcd": "is damaged or not a PCD file"}
+
+
+def check_points(points: np.ndarray, path: pathlib.Path) -> np.ndarray:
+    """Return the first three columns as float64, or raise DataError where the array is no cloud."""
+    if points.ndim != 2 or points.shape[1] < 3 or points.dtype.kind not in "fiu":
+        raise DataError(f"{path} holds an array of shape {points.shape} and type {points.dtype}, not points (N, 3)")
+    if len(points) < points.shape[1] > TRANSPOSED:
+        raise DataError(f"{path} holds an array of shape {points.shape}: if its points stand in columns, transpose it")
+    return points[:, :3].astype(np.float64)
+
+
+def without_missing(mesh: Mesh, path: pathlib.Path) -> Mesh:
+    """Return the mesh without vertices that have no finite coordinates, and without their triangles."""
+    finite = np.isfinite(mesh.vertices).all(1)
+    if not say_missing(path, finite):
+        return mesh
+    number = np.cumsum(finite) - 1
+    return Mesh(mesh.vertices[finite], number[mesh.triangles[finite[mesh.triangles].all(1)]])
+
+
+def say_missing(path: pathlib.Path, finite: np.ndarray) -> bool:
+    """Whether points are not ``finite`` (N,), which is warned of; DataError where none is."""
+    missing = len(finite) - np.count_nonzero(finite)
+    if missing and missing == len(finite):
+        raise DataError(f"{path} holds NaN or infinite coordinates alone")
+    if missing:
+        warnings.warn(f"{path}: {missing} of {len(finite)} points are left out, as their coordinates are NaN or "
+                      f"infinite", stacklevel=3)
+    return bool(missing)
+
+
+def sample(mesh: Mesh, samples: int) -> np.ndarray:
+    """Return ``samples`` points on a mesh, the same at every call; its vertices where it has no surface."""
+    import trimesh
+
+    if not len(mesh.triangles) or np.abs(mesh.vertices).max() > LARGEST:
+        return mesh.vertices
+    surface = trimesh.Trimesh(mesh.vertices, mesh.triangles, process=False)
+    if not surface.area > 0:
+        return mesh.vertices
+    return trimesh.sample.sample_surface(surface, samples, seed=0)[0]
 
 
 def read_cloud(path, samples=8192, up="y"):
@@ -81,78 +150,3 @@ def find_files(path):
     if not inside:
         raise DataError(f"{path} holds no files of a known format: {' '.join(FORMATS)}")
     return inside
-
-
-def _read_mesh(path, samples):
-    import trimesh
-
-    try:
-        # given the content instead of the path, it cannot read the other files that the content may name
-        content = trimesh.load(io.BytesIO(path.read_bytes()), file_type=path.suffix[1:].lower(), process=False,
-                               skip_materials=True)
-        meshes = content.dump() if isinstance(content, trimesh.Scene) else [content]
-        solid = [mesh for mesh in meshes if len(getattr(mesh, "faces", ())) and mesh.area > 0]
-        if solid:
-            mesh = trimesh.util.concatenate(solid)
-            return trimesh.sample.sample_surface(mesh, samples, seed=0)[0]
-        clouds = [np.asarray(mesh.vertices) for mesh in meshes if len(getattr(mesh, "vertices", ()))]
-    except OSError:
-        raise
-    except Exception as error:  # noqa: BLE001 - its parsers raise whatever a damaged file makes them trip over
-        raise DataError(f"{path} is damaged or not a {path.suffix} file ({_reason(error)})") from error
-    return np.concatenate(clouds) if clouds else np.empty((0, 3))
-
-
-def _read_text(path, samples):
-    """Numbers in lines, separated by blanks, commas or semicolons; coordinates first; ``#`` starts a comment.
-
-    A first line of words, such as ``x,y,z``, or of one number, that of the points, is passed over. Where semicolons
-    separate, commas are decimal ones.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-        text = text.replace(",", "." if ";" in text else " ").replace(";", " ")
-        lines = [line for line in text.splitlines() if line.split("#")[0].strip()]
-        if len(lines) > 1 and (lines[0].strip().isdigit() or not any(map(str.isdigit, lines[0]))):
-            lines = lines[1:]
-        return np.loadtxt(lines, dtype=np.float64, ndmin=2) if lines else np.empty((0, 3))
-    except ValueError as error:
-        raise DataError(f"{path} is not a file of numbers in columns ({_reason(error)})") from error
-
-
-def _read_array(path, samples):
-    if path.suffix.lower() == ".npy":
-        return load_npy(path)
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            shapes = {}
-            for name in dict.fromkeys(["points", "xyz", "pc", "data", *content.files]):
-                if name not in content.files:
-                    continue
-                if (size := content.zip.getinfo(entry_of(content, name)).file_size) > UNPACKED:
-                    raise ValueError(f"'{name}' would take {size / 1e9:.3g} GB")
-                try:
-                    array = content[name]
-                except ValueError:  # of objects, which are not read
-                    continue
-                if array.ndim == 2 and array.shape[1] >= 3:
-                    return array
-                shapes[name] = array.shape
-    except (*NPY_ERRORS, KeyError, NotImplementedError, RuntimeError, zipfile.BadZipFile, zlib.error,
-            struct.error) as error:
-        raise DataError(f"{path} is damaged or not a .npz file of numbers ({_reason(error)})") from error
-    raise DataError(f"{path} holds no array of shape (N, 3); its arrays: "
-                    f"{', '.join(f'{name} {shape}' for name, shape in shapes.items()) or 'none'}")
-
-
-def entry_of(content, name):
-    """Return what the array ``name`` of an open .npz file is called in the archive."""
-    return name if name in content.zip.namelist() else f"{name}.npy"
-
-
-def _reason(error):
-    return one_line(error)[:120] or type(error).__name__
-
-
-READERS = {**dict.fromkeys(MESH_FORMATS, _read_mesh), **dict.fromkeys(TEXT_FORMATS, _read_text),
-           **dict.fromkeys(ARRAY_FORMATS, _read_array), ".pcd": lambda path, samples: read_pcd(path)}

@@ -466,7 +466,7 @@ def test_an_archive_called_npy():
 def test_an_archive_that_unpacks_to_too_much(monkeypatch):
     np.savez_compressed("x.npz", points=np.zeros((1000, 3)))
     assert read_points("x.npz", 9).shape == (9, 3)
-    monkeypatch.setattr("datasets.point_files.UNPACKED", 10_000)
+    monkeypatch.setattr("datasets.io.arrays.UNPACKED", 10_000)
     with pytest.raises(DataError, match=r"x.npz is damaged .*\('points' would take 2.41e-05 GB"):
         read_points("x.npz")
 

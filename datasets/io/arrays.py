@@ -1,0 +1,73 @@
+"""Arrays of numpy: .npy and .npz."""
+import zipfile
+
+import numpy as np
+
+from datasets.base import load_npy
+
+UNPACKED = 4e9  # bytes of an array in a .npz file
+# how people call the array of the points, without underscores; then names that do not say much
+NAMES = {"xyz", "points", "point", "pts", "pos", "position", "positions", "coord", "coords", "coordinate",
+         "coordinates", "vertices", "vertex", "verts", "pointcloud", "pointclouds", "cloud", "pc", "pcd", "pcl"}
+PLAIN_NAMES = {"data", "arr0", "x"}
+# what stands beside points and has three columns or more
+OTHER_NAMES = {"faces", "face", "triangles", "tri", "tris", "cells", "edges", "edge", "edgeindex", "indices", "index",
+               "color", "colors", "colour", "colours", "rgb", "rgba", "normal", "normals", "vertexnormals",
+               "vertexcolors", "facenormals", "n", "labels", "label", "segment", "semantic", "instance", "features",
+               "feature", "feat", "feats", "uv", "uvs", "texcoords", "flow", "velocity", "velocities", "bbox", "boxes",
+               "pose", "poses", "rotation", "transform", "intrinsics", "extrinsics", "mask", "voxels"}
+
+
+def read_npy(path) -> np.ndarray:
+    """Return the array of a .npy file; DataError where it holds none of numbers."""
+    return load_npy(path)
+
+
+def read_npz(path) -> np.ndarray:
+    """Return the array of the points of a .npz file.
+
+    That is the one called xyz, points, pos, coord, vertices or the like; or ``data``, or ``arr_0``, that numpy gives an
+    array without a name; or, where there is only one of shape (N, ≥ 3) whose name is not known to mean something else,
+    such as faces, normals or colours, that one. Raises ValueError where several are equally likely. Arrays of objects
+    are not read.
+    """
+    with np.load(path, allow_pickle=False) as content:
+        arrays, others = {}, {}
+        for name in content.files:
+            if (size := content.zip.getinfo(entry_of(content, name)).file_size) > UNPACKED:
+                raise ValueError(f"'{name}' would take {size / 1e9:.3g} GB")
+            try:
+                array = content[name]
+            except (ValueError, zipfile.BadZipFile) as error:
+                if isinstance(error, zipfile.BadZipFile) or "allow_pickle" not in str(error):
+                    raise
+                others[name] = "of objects"
+                continue
+            fits = array.ndim == 2 and array.shape[1] >= 3 and array.dtype.kind in "fiu"
+            (arrays if fits else others)[name] = array if fits else array.shape
+    likely = likeliest(arrays)
+    if len(likely) > 1:
+        raise ValueError(f"any of its arrays {', '.join(sorted(likely))} may be the points: keep one")
+    if not likely:
+        raise NoPointsError(", ".join(f"{name} {getattr(array, 'shape', array)}"
+                                      for name, array in {**arrays, **others}.items()) or "none")
+    return arrays[likely[0]]
+
+
+class NoPointsError(Exception):
+    """A .npz file without an array that could be the points; says which it has."""
+
+
+def entry_of(content, name: str) -> str:
+    """Return what the array ``name`` of an open .npz file is called in the archive."""
+    return name if name in content.zip.namelist() else f"{name}.npy"
+
+
+def likeliest(arrays: dict[str, np.ndarray]) -> list[str]:
+    """Return the names of the arrays that may be the points, all of one rank."""
+    plain = {name: name.lower().replace("_", "").replace("-", "").replace(" ", "") for name in arrays}
+    for known in (NAMES, PLAIN_NAMES):
+        found = [name for name in arrays if plain[name] in known]
+        if found:
+            return found
+    return [name for name, array in arrays.items() if plain[name] not in OTHER_NAMES and array.dtype.kind == "f"]

@@ -1,0 +1,229 @@
+"""Clouds in text files: numbers in columns, below titles, counts and headers.
+
+Which character separates is decided by trying every layout that the lines allow. What only one of them can read, or
+all of them read alike, is certain; anything else is an error. So is a header that does not fit the lines.
+"""
+import csv
+import math
+import re
+
+import numpy as np
+
+from datasets.io.columns import axes_of, without_units
+from datasets.io.numbers import equal_widths, is_number, plain_nans, read_columns
+from utils.text import read_text
+
+REMARK = re.compile(r"\s*(?:#|//|%)[#/%]*")  # starts a line that is a comment
+INLINE = re.compile(r"(?<=[\s\d.])#.*")  # the numbers end here; behind a comma or semicolon # is a cell, a colour
+BESIDE_BLANK = re.compile(r",\s|\s,|,$|^,", re.MULTILINE)
+SEPARATORS = re.compile(r"[,;\s]+")
+POINT_FOR_COMMA = str.maketrans({".": "?", ",": "."})  # a number with both is none
+AMBIGUOUS = ("its commas may be decimal ones or separate columns: separate the columns by semicolons, or name them in "
+             "a first line, such as x,y,z")
+MOST_TITLES = 1000
+
+
+def read_text_cloud(path) -> np.ndarray:
+    """Return the coordinates (N, 3) float64 in a text file.
+
+    Blanks, tabs, commas or semicolons separate, and a comma inside a word that blanks, tabs or semicolons separate is a
+    decimal one. A header, which may be a comment, selects the columns x, y and z; without one they are the first three.
+    Other columns may hold words. ``#``, ``//`` and ``%`` start comments. Title lines are skipped, and a line of one
+    whole number must be the number of points.
+    """
+    text = plain_nans(read_text(path))
+    if "\0" in text:
+        raise ValueError("it is binary")
+    lines, remarks = split_comments(text)
+    preamble, rows = split_preamble(lines)
+    if not rows:  # nothing, or lines that numpy says something about
+        left = [line for line in preamble if not names_axes(line)]
+        return np.loadtxt(left, ndmin=2) if left else np.empty((0, 3))
+    headers, titles, counts = sort_preamble(preamble)
+    points = read_rows(rows, headers, titles, remarks)
+    if counts and math.prod(counts) != len(points):
+        raise ValueError(f"it announces {' x '.join(map(str, counts))} points, but {len(points)} lines follow")
+    return points
+
+
+def split_comments(text: str) -> tuple[list[str], list[str]]:
+    """Return the lines that are not blank, without comments, and the comments in front of them."""
+    lines = [line for line in text.split("\n") if line and not line.isspace()]
+    if not any(mark in text for mark in ("#", "//", "%")):
+        return lines, []
+    remarks = [bool(REMARK.match(line)) for line in lines]
+    first = next((index for index, remark in enumerate(remarks) if not remark), len(lines))
+    content = [line if '"' in line else INLINE.sub("", line)
+               for line, remark in zip(lines, remarks, strict=True) if not remark]
+    return content, [REMARK.sub("", line, count=1) for line in lines[:first]]
+
+
+def split_preamble(lines: list[str]) -> tuple[list[str], list[str]]:
+    """Return the lines before the points, and those of the points.
+
+    Those begin behind the last header, or else with the first line that has three numbers.
+    """
+    first = next((index for index, line in enumerate(lines) if sum(map(is_number, words_of(line))) >= 3), len(lines))
+    if first > MOST_TITLES:
+        raise ValueError(f"none of its first {MOST_TITLES} lines holds three numbers")
+    named = [index for index in range(first) if names_axes(lines[index])]
+    if named:
+        start = named[-1] + 1
+        while start < first and (lines[start].strip().isdigit() or not any(map(is_number, words_of(lines[start])))):
+            start += 1  # a count, or units
+        first = start
+    return lines[:first], lines[first:]
+
+
+def words_of(line: str) -> list[str]:
+    """Return what stands between the separators, whichever they are."""
+    return SEPARATORS.split(line.replace('"', "").strip())
+
+
+def sort_preamble(lines: list[str]) -> tuple[list[str], list[str], list[int]]:
+    """Return the headers, titles and counts among the lines before the points."""
+    headers, titles, counts = [], [], []
+    for line in lines:
+        if names_axes(line):
+            headers.append(line)
+        elif line.strip().isdigit():
+            counts.append(int(line))
+        elif not words_of(line)[0] or is_number(words_of(line)[0]):
+            raise ValueError(f"'{line.strip()[:40]}', above the points, is neither a title nor their number")
+        else:
+            titles.append(line)
+    return headers, titles, counts
+
+
+def read_rows(rows: list[str], headers: list[str], titles: list[str], remarks: list[str]) -> np.ndarray:
+    """Return the coordinates in ``rows``, in whichever layout fits; ValueError where none or several do."""
+    if any('"' in row for row in rows):
+        rows, possible = unquote(rows), [("\t", False), ("\t", True)]
+    else:
+        possible = layouts("\n".join(rows), bool(headers))
+    found, reasons = [], []
+    for delimiter, comma in possible:
+        try:
+            found.append(read_layout(rows, delimiter, comma, headers, titles, remarks))
+        except ValueError as error:
+            reasons.append(str(error))
+    if not found:
+        raise ValueError(reasons[0])
+    if any(not np.array_equal(found[0], points, equal_nan=True) for points in found[1:]):
+        raise ValueError(AMBIGUOUS)
+    return found[0]
+
+
+def unquote(rows: list[str]) -> list[str]:
+    """Return rows with quoted cells as rows without quotes, which tabs separate."""
+    outside = re.sub('"[^"]*"', "", rows[0])
+    delimiter = next((mark for mark in ";\t," if mark in outside), " ")
+    try:
+        cells = list(csv.reader(rows, delimiter=delimiter, skipinitialspace=True, strict=True))
+    except csv.Error as error:
+        raise ValueError(f"its quotes are not in pairs: {error}") from error
+    return ["\t".join(cell.replace("\t", " ") for cell in row) for row in cells]
+
+
+def layouts(text: str, named: bool) -> list[tuple[str | None, bool]]:
+    """Return the layouts that the rows ``text`` may have: what separates (None: blanks), and if commas are decimal."""
+    blanks = [None]
+    if "\t" in text:  # below a header cells may be empty or hold blanks
+        blanks = ["\t", None] if named else [None, "\t"]
+    if ";" in text:
+        return [(";", True), (";", False)] if "," in text else [(";", False)]
+    if "," not in text:
+        return [(blank, False) for blank in blanks]
+    beside_blank = BESIDE_BLANK.search(text)
+    return [(",", False), *((blank, False) for blank in blanks),
+            *((blank, True) for blank in blanks if blank or not beside_blank)]
+
+
+def read_layout(rows, delimiter, comma, headers, titles, remarks):
+    """Return the coordinates (N, 3) in ``rows`` of this layout; ValueError where they do not fit it."""
+    width = equal_widths(rows, delimiter)
+    ended = delimiter is not None and all(row.rstrip(" ").endswith(delimiter) for row in rows)  # 1,2,3,
+    if width - ended < 3:
+        raise ValueError(f"its lines hold {width - ended} columns, not three coordinates")
+    columns = choose_columns({width, width - ended}, headers, titles, remarks)
+    if columns is None:
+        columns = [0, 1, 2]
+        if delimiter == "," and maybe_decimal(rows, width):
+            raise ValueError(AMBIGUOUS)
+    if comma:
+        rows = [row.translate(POINT_FOR_COMMA) for row in rows]
+    try:
+        return read_columns(rows, columns, delimiter)
+    except ValueError:
+        if delimiter is None:
+            raise
+        return read_columns(fill_empty(rows, columns, delimiter), [0, 1, 2], delimiter)
+
+
+def choose_columns(widths, headers, titles, remarks):
+    """Return the columns of x, y and z by the header, whose number of names must be in ``widths``; None without one."""
+    width = max(widths)
+    fitting = [columns for columns in (axes_among(header, widths) for header in headers) if columns]
+    if headers:
+        if len({tuple(columns) for columns in fitting}) != 1:
+            raise ValueError(f"its header '{headers[-1].strip()[:40]}' does not fit lines of {width} columns")
+        return fitting[-1]
+    for title in titles:
+        if width > 3 and any(len(cells) in widths for cells in splittings(title)):
+            raise ValueError(f"its header '{title.strip()[:40]}' names no x, y and z")
+    for remark in reversed(remarks):
+        if columns := axes_among(remark, widths) or axes_among(remark.rpartition(":")[2], widths):
+            return columns
+        if width > 3 and axes_of(words_of(without_units(remark))) not in (None, [0, 1, 2]):
+            raise ValueError(f"the comment '{remark.strip()[:40]}' does not fit lines of {width} columns")
+    return None
+
+
+def splittings(line):
+    """Return the ways to split a header into names."""
+    line = without_units(line)
+    ways = [line.split(mark) for mark in "\t;, "] + [words_of(line)]
+    if '"' in line:
+        delimiter = next((mark for mark in ";\t," if mark in re.sub('"[^"]*"', "", line)), " ")
+        ways += csv.reader([line.strip()], delimiter=delimiter, skipinitialspace=True)
+    return ways
+
+
+def names_axes(line):
+    """Whether ``line`` names x, y and z."""
+    return any(axes_of(cells) for cells in splittings(line))
+
+
+def axes_among(line, widths):
+    """Return the columns of x, y and z in a header ``line`` with one of these numbers of names, None in another."""
+    return next((columns for cells in splittings(line) if len(cells) in widths and (columns := axes_of(cells))), None)
+
+
+def maybe_decimal(rows, width):
+    """Whether commas in these rows without a header may be decimal ones: 0,100,0,200,0,300.
+
+    Where every cell is a whole number, those at odd places may be decimals. They are not where one is negative. Nor are
+    they where their lengths differ, so that the number of decimals was not fixed, while one ends in 0, so that it was
+    not the least possible either.
+    """
+    if width < 6:
+        return False
+    cells = [[cell.strip() for cell in row.split(",")] for row in rows]
+    if not all(cell.lstrip("+-").isdigit() for row in cells for cell in row):
+        return False
+    if width % 2:
+        return any(len(cell) > 1 and cell.startswith("0") for row in cells for cell in row)
+    odd = [cell for row in cells for cell in row[1::2]]
+    if any(cell.startswith(("-", "+")) for cell in odd):
+        return False
+    return len(set(map(len, odd))) == 1 or not any(cell.endswith("0") and cell != "0" for cell in odd)
+
+
+def fill_empty(rows, columns, delimiter):
+    """Return rows of x, y and z alone, in which three empty cells stand for a point without coordinates."""
+    filled = []
+    for row in rows:
+        cells = row.split(delimiter)
+        cells = [cells[column].strip() for column in columns]
+        filled.append(delimiter.join(cells) if any(cells) else delimiter.join(["nan"] * 3))
+    return filled
