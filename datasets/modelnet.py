@@ -10,6 +10,7 @@ from datasets.base import CloudsInMemory, check_cloud, listed_path, read_every, 
 from datasets.build import DATASETS
 from datasets.safe_pickle import load_pickle, whole_number
 from extensions.ops import furthest_point_sample
+from utils import text
 from utils.errors import ConfigError, DataError
 from utils.files import replacing
 
@@ -91,7 +92,8 @@ class ModelNet(CloudsInMemory):
 def read_text(path):
     """Read a file of lines ``x,y,z,nx,ny,nz``; DataError names the file and what is wrong in it."""
     try:
-        return np.loadtxt(path, delimiter=",", dtype=np.float32, ndmin=2)
+        lines = text.read_text(path).split("\n")
+        return np.loadtxt(lines, delimiter=",", dtype=np.float32, ndmin=2)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist: {ADVICE}") from error
     except (OSError, ValueError) as error:

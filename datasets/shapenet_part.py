@@ -10,6 +10,7 @@ from tqdm import tqdm
 from datasets.base import PointCloudDataset, listed_path, normalize, parse_json, read_lines, refuse_absent
 from datasets.build import DATASETS
 from utils.errors import DataError
+from utils.text import read_text
 
 ADVICE = "see 'ShapeNetPart' in DATASET.md for the folders and where to get them"
 MANY = 2000  # files, from which on several processes read them
@@ -106,8 +107,8 @@ def read_object(path, category):
     Raises DataError, naming the file, where it is not of that form or has parts of another category.
     """
     try:
-        text = path.read_text()
-        table = np.loadtxt(text.splitlines(), dtype=np.float32, ndmin=2) if text.strip() else np.empty((0, 7))
+        text = read_text(path)
+        table = np.loadtxt(text.split("\n"), dtype=np.float32, ndmin=2) if text.strip() else np.empty((0, 7))
     except (OSError, ValueError) as error:
         raise DataError(f"{path} is not a file of numbers: {' '.join(str(error).split())}") from error
     if not len(table) or table.shape[1] != 7:

@@ -38,8 +38,9 @@ class TextRows:
         """Return the values of all lists of a column, one after another, and the lengths (count,) of the lists."""
         lines = self.take(element)
         if len(element.properties) == 1 and len({line.split(None, 1)[0] for line in lines}) == 1:
-            table = read_columns(lines, list(range(equal_widths(lines)))).astype(np.int64)
-            if (table[:, 0] == table.shape[1] - 1).all():
+            table = read_columns(lines, list(range(equal_widths(lines))))
+            if (table[:, 0] == table.shape[1] - 1).all() and (table % 1 == 0).all():
+                table = table.astype(np.int64)
                 return table[:, 1:].ravel(), table[:, 0]
         lists = [cells[column] for cells in self.cells(element, lines)]
         return (np.array([int(value) for values in lists for value in values[1:]], np.int64),

@@ -37,7 +37,7 @@ def read_text_cloud(path) -> np.ndarray:
     lines, remarks = split_comments(text)
     preamble, rows = split_preamble(lines)
     if not rows:  # nothing, or lines that numpy says something about
-        left = [line for line in preamble if not names_axes(line)]
+        left = [" ".join(words_of(line)) for line in preamble if not names_axes(line)]
         return np.loadtxt(left, ndmin=2) if left else np.empty((0, 3))
     headers, titles, counts = sort_preamble(preamble)
     points = read_rows(rows, headers, titles, remarks)
@@ -69,10 +69,15 @@ def split_preamble(lines: list[str]) -> tuple[list[str], list[str]]:
     named = [index for index in range(first) if names_axes(lines[index])]
     if named:
         start = named[-1] + 1
-        while start < first and (lines[start].strip().isdigit() or not any(map(is_number, words_of(lines[start])))):
-            start += 1  # a count, or units
+        while start < first and (lines[start].strip().isdigit() or are_units(words_of(lines[start]))):
+            start += 1
         first = start
     return lines[:first], lines[first:]
+
+
+def are_units(words: list[str]) -> bool:
+    """Whether no number is among the words of a line, but something is."""
+    return any(words) and not any(map(is_number, words))
 
 
 def words_of(line: str) -> list[str]:
@@ -208,15 +213,20 @@ def maybe_decimal(rows, width):
     """
     if width < 6:
         return False
-    cells = [[cell.strip() for cell in row.split(",")] for row in rows]
-    if not all(cell.lstrip("+-").isdigit() for row in cells for cell in row):
-        return False
-    if width % 2:
-        return any(len(cell) > 1 and cell.startswith("0") for row in cells for cell in row)
-    odd = [cell for row in cells for cell in row[1::2]]
-    if any(cell.startswith(("-", "+")) for cell in odd):
-        return False
-    return len(set(map(len, odd))) == 1 or not any(cell.endswith("0") and cell != "0" for cell in odd)
+    lengths, zeros = set(), False
+    for row in rows:
+        cells = [cell.strip() for cell in row.split(",")]
+        if not all(cell.lstrip("+-").isdigit() for cell in cells):
+            return False
+        if width % 2:  # pairs, and one column more somewhere: a whole number does not begin with 0, decimals may
+            zeros = zeros or any(len(cell) > 1 and cell[0] == "0" for cell in cells)
+            continue
+        odd = cells[1::2]
+        lengths.update(map(len, odd))
+        zeros = zeros or any(cell[-1] == "0" and cell != "0" for cell in odd)
+        if any(cell[0] in "+-" for cell in odd) or (len(lengths) > 1 and zeros):
+            return False
+    return bool(width % 2 == 0 or zeros)
 
 
 def fill_empty(rows, columns, delimiter):
