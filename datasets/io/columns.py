@@ -1,9 +1,13 @@
-"""Which columns of a table are x, y and z, by their names."""
+"""Which columns of a table are x, y and z, by the names in its header."""
+import csv
 import re
+
+from datasets.io.numbers import is_number
 
 # x, y and z with one and the same word before or behind: point_x, pos.x, x_coord, X coordinate
 AFFIXED = re.compile(r"(points?|pos(?:ition)?|coord(?:inate)?s?|loc(?:ation)?|vert(?:ex|ices)?|xyz)?[ _.:-]*([xyz012])"
                      r"[ _.:-]*(coord(?:inate)?s?|pos(?:ition)?)?")
+SEPARATORS = re.compile(r"[,;\s]+")
 UNITS = re.compile(r"\s*(?:\[[^\]]*\]|\([^)]*\)|\{[^}]*\})")
 UNIT_BEHIND = re.compile(r"[_ /](?:m|mm|cm|km|ft|in|met(?:er|re)s?)$")
 
@@ -40,3 +44,51 @@ def unique(positions: list[list[int]]) -> list[int]:
     if any(len(places) > 1 for places in positions):
         raise ValueError("the header names x, y or z more than once")
     return [places[0] for places in positions]
+
+
+def choose_columns(widths, headers, titles, remarks):
+    """Return the columns of x, y and z by the header, whose number of names must be in ``widths``; None without one."""
+    width = max(widths)
+    fitting = [columns for columns in (axes_among(header, widths) for header in headers) if columns]
+    if headers:
+        if len({tuple(columns) for columns in fitting}) != 1:
+            raise ValueError(f"its header '{headers[-1].strip()[:40]}' does not fit lines of {width} columns")
+        return fitting[-1]
+    for title in titles:
+        if any(len(cells) in widths and any(is_number(cell.strip().replace(",", ".")) for cell in cells)
+               for cells in splittings(title)):
+            raise ValueError(f"'{title.strip()[:40]}', above the points, is neither a title nor three coordinates")
+    for remark in reversed(remarks):
+        if columns := axes_among(remark, widths) or axes_among(remark.rpartition(":")[2], widths):
+            return columns
+        if width > 3 and axes_of(words_of(without_units(remark))) not in (None, [0, 1, 2]):
+            raise ValueError(f"the comment '{remark.strip()[:40]}' does not fit lines of {width} columns")
+    for title in titles:
+        if width > 3 and any(len(cells) in widths for cells in splittings(title)):
+            raise ValueError(f"its header '{title.strip()[:40]}' names no x, y and z")
+    return None
+
+
+def splittings(line):
+    """Return the ways to split a header into names."""
+    line = without_units(line)
+    ways = [line.split(mark) for mark in "\t;, "] + [words_of(line)]
+    if '"' in line:
+        delimiter = next((mark for mark in ";\t," if mark in re.sub('"[^"]*"', "", line)), " ")
+        ways += csv.reader([line.strip()], delimiter=delimiter, skipinitialspace=True)
+    return ways
+
+
+def names_axes(line):
+    """Whether ``line`` names x, y and z."""
+    return any(axes_of(cells) for cells in splittings(line))
+
+
+def axes_among(line, widths):
+    """Return the columns of x, y and z in a header ``line`` with one of these numbers of names, None in another."""
+    return next((columns for cells in splittings(line) if len(cells) in widths and (columns := axes_of(cells))), None)
+
+
+def words_of(line: str) -> list[str]:
+    """Return what stands between the separators, whichever they are."""
+    return SEPARATORS.split(line.replace('"', "").strip())

@@ -9,14 +9,15 @@ import re
 
 import numpy as np
 
-from datasets.io.columns import axes_of, without_units
+from datasets.io.columns import choose_columns, names_axes, words_of
 from datasets.io.numbers import equal_widths, is_number, plain_nans, read_columns
 from utils.text import read_text
 
 REMARK = re.compile(r"\s*(?:#|//|%)[#/%]*")  # starts a line that is a comment
 INLINE = re.compile(r"(?<=[\s\d.])#.*")  # the numbers end here; behind a comma or semicolon # is a cell, a colour
 BESIDE_BLANK = re.compile(r",\s|\s,|,$|^,", re.MULTILINE)
-SEPARATORS = re.compile(r"[,;\s]+")
+PAIR = r"\s*[+-]?\d+,(\d+)(?:[eE][+-]?\d+)?\s*"
+PAIRS = re.compile(f"{PAIR},{PAIR},{PAIR}(?:,|$)")
 POINT_FOR_COMMA = str.maketrans({".": "?", ",": "."})  # a number with both is none
 AMBIGUOUS = ("its commas may be decimal ones or separate columns: separate the columns by semicolons, or name them in "
              "a first line, such as x,y,z")
@@ -78,11 +79,6 @@ def split_preamble(lines: list[str]) -> tuple[list[str], list[str]]:
 def are_units(words: list[str]) -> bool:
     """Whether no number is among the words of a line, but something is."""
     return any(words) and not any(map(is_number, words))
-
-
-def words_of(line: str) -> list[str]:
-    """Return what stands between the separators, whichever they are."""
-    return SEPARATORS.split(line.replace('"', "").strip())
 
 
 def sort_preamble(lines: list[str]) -> tuple[list[str], list[str], list[int]]:
@@ -153,7 +149,7 @@ def read_layout(rows, delimiter, comma, headers, titles, remarks):
     columns = choose_columns({width, width - ended}, headers, titles, remarks)
     if columns is None:
         columns = [0, 1, 2]
-        if delimiter == "," and maybe_decimal(rows, width):
+        if delimiter == "," and maybe_decimal(rows):
             raise ValueError(AMBIGUOUS)
     if comma:
         rows = [row.translate(POINT_FOR_COMMA) for row in rows]
@@ -165,68 +161,23 @@ def read_layout(rows, delimiter, comma, headers, titles, remarks):
         return read_columns(fill_empty(rows, columns, delimiter), [0, 1, 2], delimiter)
 
 
-def choose_columns(widths, headers, titles, remarks):
-    """Return the columns of x, y and z by the header, whose number of names must be in ``widths``; None without one."""
-    width = max(widths)
-    fitting = [columns for columns in (axes_among(header, widths) for header in headers) if columns]
-    if headers:
-        if len({tuple(columns) for columns in fitting}) != 1:
-            raise ValueError(f"its header '{headers[-1].strip()[:40]}' does not fit lines of {width} columns")
-        return fitting[-1]
-    for title in titles:
-        if width > 3 and any(len(cells) in widths for cells in splittings(title)):
-            raise ValueError(f"its header '{title.strip()[:40]}' names no x, y and z")
-    for remark in reversed(remarks):
-        if columns := axes_among(remark, widths) or axes_among(remark.rpartition(":")[2], widths):
-            return columns
-        if width > 3 and axes_of(words_of(without_units(remark))) not in (None, [0, 1, 2]):
-            raise ValueError(f"the comment '{remark.strip()[:40]}' does not fit lines of {width} columns")
-    return None
+def maybe_decimal(rows):
+    """Whether commas in rows without a header may be decimal ones, as in 0,100,0,200,0,300.
 
-
-def splittings(line):
-    """Return the ways to split a header into names."""
-    line = without_units(line)
-    ways = [line.split(mark) for mark in "\t;, "] + [words_of(line)]
-    if '"' in line:
-        delimiter = next((mark for mark in ";\t," if mark in re.sub('"[^"]*"', "", line)), " ")
-        ways += csv.reader([line.strip()], delimiter=delimiter, skipinitialspace=True)
-    return ways
-
-
-def names_axes(line):
-    """Whether ``line`` names x, y and z."""
-    return any(axes_of(cells) for cells in splittings(line))
-
-
-def axes_among(line, widths):
-    """Return the columns of x, y and z in a header ``line`` with one of these numbers of names, None in another."""
-    return next((columns for cells in splittings(line) if len(cells) in widths and (columns := axes_of(cells))), None)
-
-
-def maybe_decimal(rows, width):
-    """Whether commas in these rows without a header may be decimal ones: 0,100,0,200,0,300.
-
-    Where every cell is a whole number, those at odd places may be decimals. They are not where one is negative. Nor are
-    they where their lengths differ, so that the number of decimals was not fixed, while one ends in 0, so that it was
-    not the least possible either.
+    Six whole numbers may be three decimal ones if the second, fourth and sixth have no sign. Still they are not if the
+    lengths of these differ, so that the number of decimals was not fixed, while one ends in 0, so that it was not the
+    least possible either.
     """
-    if width < 6:
-        return False
     lengths, zeros = set(), False
     for row in rows:
-        cells = [cell.strip() for cell in row.split(",")]
-        if not all(cell.lstrip("+-").isdigit() for cell in cells):
+        match = PAIRS.match(row)
+        if not match:
             return False
-        if width % 2:  # pairs, and one column more somewhere: a whole number does not begin with 0, decimals may
-            zeros = zeros or any(len(cell) > 1 and cell[0] == "0" for cell in cells)
-            continue
-        odd = cells[1::2]
-        lengths.update(map(len, odd))
-        zeros = zeros or any(cell[-1] == "0" and cell != "0" for cell in odd)
-        if any(cell[0] in "+-" for cell in odd) or (len(lengths) > 1 and zeros):
+        lengths.update(map(len, match.groups()))
+        zeros = zeros or any(decimals[-1] == "0" != decimals for decimals in match.groups())
+        if len(lengths) > 1 and zeros:
             return False
-    return bool(width % 2 == 0 or zeros)
+    return True
 
 
 def fill_empty(rows, columns, delimiter):

@@ -39,7 +39,7 @@ def test_ranks_of_names(tmp_path):
     ({"pos": POINTS, "vertices": OTHER}, "any of its arrays pos, vertices may be"),
     ({"a": POINTS, "b": OTHER}, "any of its arrays a, b may be"),
     ({"arr_0": POINTS, "data": OTHER}, "any of its arrays arr_0, data may be"),
-    ({"faces": FACES, "normals": OTHER}, r"no array of shape \(N, 3\) that could be points; its arrays: faces \(2, 3\)"),
+    ({"faces": FACES, "normals": OTHER}, r"no array of shape \(N, 3\) that could be points; its arrays: faces "),
     ({"colors": OTHER}, "no array of shape"), ({"grid": FACES}, "no array of shape"), ({}, "its arrays: none"),
     ({"points": POINTS[None]}, r"its arrays: points \(1, 4, 3\)"), ({"points": POINTS[:, :2]}, r"points \(4, 2\)"),
     ({"points": np.array([print], object)}, "its arrays: points of objects"),

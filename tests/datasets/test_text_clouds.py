@@ -135,6 +135,7 @@ REFUSED = {
     "a word among the coordinates": ("1 2 3\n4 five 6\n", "could not convert string 'five'"),
     "a word in the first line": ("1 2 three\n4 5 6\n", "'1 2 three', above the points, is neither a title nor"),
     "a word in the first line, commas": ("1,2,three\n4,5,6\n", "is neither a title nor"),
+    "a word first in the first line": ("one 2 3\n4 5 6\n", "'one 2 3', above the points, is neither a title nor three"),
     "words first without a header": ("C 1 2 3\nH 4 5 6\n", "could not convert string 'C'"),
     "a ragged line": ("1 2 3\n4 5\n7 8 9\n", "'4 5' has 2 columns, the lines before 3"),
     "a longer line": ("1 2 3\n4 5 6 7\n", "'4 5 6 7' has 4 columns, the lines before 3"),
