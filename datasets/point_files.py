@@ -9,7 +9,8 @@ import zlib
 import numpy as np
 
 from datasets.base import NPY_ERRORS, normalize, upright
-from datasets.io.arrays import NoPointsError, read_npy, read_npz
+from datasets.io import UnreadableError
+from datasets.io.arrays import read_npy, read_npz
 from datasets.io.glb import read_glb
 from datasets.io.mesh import Mesh
 from datasets.io.obj import read_obj
@@ -68,8 +69,8 @@ def read_file(path: pathlib.Path) -> Mesh | np.ndarray:
         return READERS[kind](path)
     except DataError:
         raise
-    except NoPointsError as error:
-        raise DataError(f"{path} holds no array of shape (N, 3) that could be points; its arrays: {error}") from error
+    except UnreadableError as error:
+        raise DataError(f"{path} cannot be read: {error}") from error
     except OSError as error:
         raise DataError(f"{path} cannot be read: {error.strerror or error}") from error
     except ERRORS as error:
@@ -77,7 +78,7 @@ def read_file(path: pathlib.Path) -> Mesh | np.ndarray:
         raise DataError(f"{path} {what} ({one_line(error)[:200] or type(error).__name__})") from error
 
 
-DESCRIPTIONS = {**dict.fromkeys((".xyz", ".txt"), "is not a file of numbers in columns"),
+DESCRIPTIONS = {**dict.fromkeys((".xyz", ".txt"), "is not a file of numbers in columns, or is damaged"),
                 ".npz": "is damaged or not a .npz file of numbers", ".pcd": "is damaged or not a PCD file"}
 
 

@@ -4,6 +4,7 @@ import zipfile
 import numpy as np
 
 from datasets.base import load_npy
+from datasets.io import UnreadableError
 
 UNPACKED = 4e9  # bytes of an array in a .npz file
 # how people call the array of the points, without underscores; then names that do not say much
@@ -47,15 +48,12 @@ def read_npz(path) -> np.ndarray:
             (arrays if fits else others)[name] = array if fits else array.shape
     likely = likeliest(arrays)
     if len(likely) > 1:
-        raise ValueError(f"any of its arrays {', '.join(sorted(likely))} may be the points: keep one")
+        raise UnreadableError(f"any of its arrays {', '.join(sorted(likely))} may be the points: keep one")
     if not likely:
-        raise NoPointsError(", ".join(f"{name} {getattr(array, 'shape', array)}"
-                                      for name, array in {**arrays, **others}.items()) or "none")
+        shapes = [f"{name} {getattr(array, 'shape', array)}" for name, array in {**arrays, **others}.items()]
+        raise UnreadableError(f"it holds no array of shape (N, 3) that could be points; its arrays: "
+                              f"{', '.join(shapes) or 'none'}")
     return arrays[likely[0]]
-
-
-class NoPointsError(Exception):
-    """A .npz file without an array that could be the points; says which it has."""
 
 
 def entry_of(content, name: str) -> str:

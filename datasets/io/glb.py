@@ -10,6 +10,7 @@ import struct
 
 import numpy as np
 
+from datasets.io import UnreadableError
 from datasets.io.mesh import Mesh, check_indices
 
 COMPONENTS = {5120: "<i1", 5121: "<u1", 5122: "<i2", 5123: "<u2", 5125: "<u4", 5126: "<f4"}
@@ -29,7 +30,7 @@ def read_glb(path) -> Mesh:
     document, binary = chunks(path.read_bytes())
     for name in document.get("extensionsRequired", []):
         if not HARMLESS.fullmatch(name):
-            raise ValueError(f"it needs the extension {name}, which cannot be decoded: export it without")
+            raise UnreadableError(f"it needs the extension {name}, which cannot be decoded: export it without")
     accessors = Accessors(document, binary)
     vertices, triangles, total = [], [], 0
     for matrix, mesh in placed_meshes(document):
@@ -81,7 +82,8 @@ def placed_meshes(document: dict) -> list[tuple[np.ndarray, int]]:
         seen.add(number)
         node = nodes[number]
         if "EXT_mesh_gpu_instancing" in node.get("extensions", {}):
-            raise ValueError("it needs the extension EXT_mesh_gpu_instancing, which is not applied: export it without")
+            raise UnreadableError("it needs the extension EXT_mesh_gpu_instancing, which is not applied: export it "
+                                  "without")
         matrix = parent @ matrix_of(node)
         if "mesh" in node:
             placed.append((matrix, node["mesh"]))
@@ -139,7 +141,7 @@ class Accessors:
         elif sparse and count <= MOST_VALUES:
             values = np.zeros((count, WIDTHS[kind]), component)
         else:
-            raise ValueError(f"accessor {number} has no values: they may be compressed")
+            raise UnreadableError(f"accessor {number} has no values: they may be compressed")
         if sparse:
             places = self.stored(sparse["indices"], sparse["count"], 1,
                                  np.dtype(COMPONENTS[sparse["indices"]["componentType"]])).ravel()
@@ -154,7 +156,7 @@ class Accessors:
         """Return the array (count, width) that stands in the buffer view of ``entry``."""
         view = self.document["bufferViews"][entry["bufferView"]]
         if any("meshopt" in name for name in view.get("extensions", {})):
-            raise ValueError("it is compressed by meshopt, which cannot be decoded: export it without")
+            raise UnreadableError("it is compressed by meshopt, which cannot be decoded: export it without")
         offset, size = entry.get("byteOffset", 0), width * component.itemsize
         stride = view.get("byteStride", size)
         if min(offset, count, view.get("byteOffset", 0)) < 0 or stride < size or (
@@ -169,5 +171,5 @@ def buffer_of(entry: dict, binary: bytes) -> bytes:
     if "uri" not in entry:
         return binary
     if not entry["uri"].startswith("data:"):
-        raise ValueError("its buffers are in other files")
+        raise UnreadableError("its buffers are in other files")
     return base64.b64decode(entry["uri"].partition(",")[2], validate=True)

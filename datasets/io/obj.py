@@ -3,6 +3,7 @@ import re
 
 import numpy as np
 
+from datasets.io import UnreadableError
 from datasets.io.mesh import Mesh
 from datasets.io.numbers import is_number, plain_nans, read_columns
 from utils.text import read_text
@@ -35,7 +36,7 @@ def read_obj(path) -> Mesh:
             faces.append(line)
             known.append(len(vertices))
         elif keyword in CURVED:
-            raise ValueError(f"it holds curves or surfaces ('{keyword}'), not polygons alone")
+            raise UnreadableError(f"it holds curves or surfaces ('{keyword}'), not polygons alone")
         elif keyword not in PASSED_OVER and any(map(is_number, line.split()[:2])):
             raise ValueError(f"'{line.strip()[:40]}' is no known statement")
     widths = {len(line.split()) - 1 for line in vertices}

@@ -1,6 +1,8 @@
 """Polygons as triangles."""
 import numpy as np
 
+from datasets.io import UnreadableError
+
 MOST_CORNERS = 1000  # of a polygon that is not convex; the time grows with their square at least
 
 
@@ -19,7 +21,7 @@ def triangulate(vertices: np.ndarray, corners: np.ndarray, counts: np.ndarray) -
         first = np.broadcast_to(fans[:, :1], (len(fans), size - 2))
         triangles.append(np.stack([first, fans[:, 1:-1], fans[:, 2:]], 2).reshape(-1, 3))
         if size > MOST_CORNERS and not convex.all():
-            raise ValueError(f"it holds a face of {size} corners that is not convex")
+            raise UnreadableError(f"it holds a face of {size} corners that is not convex")
         triangles += [polygon[cut_ears(vertices[polygon])] for polygon in polygons[~convex]]
     return np.concatenate(triangles) if triangles else np.empty((0, 3), np.int64)
 

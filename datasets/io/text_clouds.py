@@ -9,6 +9,7 @@ import re
 
 import numpy as np
 
+from datasets.io import UnreadableError
 from datasets.io.columns import choose_columns, names_axes, words_of
 from datasets.io.numbers import equal_widths, is_number, plain_nans, read_columns
 from utils.text import read_text
@@ -102,16 +103,16 @@ def read_rows(rows: list[str], headers: list[str], titles: list[str], remarks: l
         rows, possible = unquote(rows), [("\t", False), ("\t", True)]
     else:
         possible = layouts("\n".join(rows), bool(headers))
-    found, reasons = [], []
+    found, errors = [], []
     for delimiter, comma in possible:
         try:
             found.append(read_layout(rows, delimiter, comma, headers, titles, remarks))
         except ValueError as error:
-            reasons.append(str(error))
+            errors.append(error)
     if not found:
-        raise ValueError(reasons[0])
+        raise errors[0]
     if any(not np.array_equal(found[0], points, equal_nan=True) for points in found[1:]):
-        raise ValueError(AMBIGUOUS)
+        raise UnreadableError(AMBIGUOUS)
     return found[0]
 
 
@@ -150,7 +151,7 @@ def read_layout(rows, delimiter, comma, headers, titles, remarks):
     if columns is None:
         columns = [0, 1, 2]
         if delimiter == "," and maybe_decimal(rows):
-            raise ValueError(AMBIGUOUS)
+            raise UnreadableError(AMBIGUOUS)
     if comma:
         rows = [row.translate(POINT_FOR_COMMA) for row in rows]
     try:

@@ -35,7 +35,7 @@ def test_ranks_of_names(tmp_path):
 
 
 @pytest.mark.parametrize(("arrays", "message"), [
-    ({"points": POINTS, "xyz": OTHER}, "any of its arrays points, xyz may be the points: keep one"),
+    ({"points": POINTS, "xyz": OTHER}, "a.npz cannot be read: any of its arrays points, xyz may be the points: keep"),
     ({"pos": POINTS, "vertices": OTHER}, "any of its arrays pos, vertices may be"),
     ({"a": POINTS, "b": OTHER}, "any of its arrays a, b may be"),
     ({"arr_0": POINTS, "data": OTHER}, "any of its arrays arr_0, data may be"),

@@ -168,7 +168,8 @@ def change(path, value):
 
 
 @pytest.mark.parametrize(("alter", "message"), [
-    (change(("extensionsRequired",), ["KHR_draco_mesh_compression"]), "KHR_draco_mesh_compression, which cannot be"),
+    (change(("extensionsRequired",), ["KHR_draco_mesh_compression"]),
+     "a.glb cannot be read: it needs the extension KHR_draco_mesh_compression, which cannot be decoded"),
     (change(("extensionsRequired",), ["EXT_meshopt_compression"]), "EXT_meshopt_compression, which cannot be decoded"),
     (change(("extensionsRequired",), ["KHR_meshopt_compression"]), "KHR_meshopt_compression, which cannot be decoded"),
     (change(("extensionsRequired",), ["XYZ_unheard_of"]), "XYZ_unheard_of, which cannot be decoded"),

@@ -120,7 +120,7 @@ def test_what_is_certain_is_read(tmp_path, name):
     assert read_points(tmp_path / "a.txt") == pytest.approx(POINTS, abs=1e-6)
 
 
-AMBIGUOUS = "its commas may be decimal ones or separate columns"
+AMBIGUOUS = "a.txt cannot be read: its commas may be decimal ones or separate columns"
 REFUSED = {
     "decimal commas that also separate": ("0,100,0,200,0,300\n1,000,2,000,3,000\n", AMBIGUOUS),
     "six whole numbers": ("1,5,2,5,3,5\n4,1,5,2,6,3\n", AMBIGUOUS),
@@ -139,7 +139,7 @@ REFUSED = {
     "words first without a header": ("C 1 2 3\nH 4 5 6\n", "could not convert string 'C'"),
     "a ragged line": ("1 2 3\n4 5\n7 8 9\n", "'4 5' has 2 columns, the lines before 3"),
     "a longer line": ("1 2 3\n4 5 6 7\n", "'4 5 6 7' has 4 columns, the lines before 3"),
-    "a last line cut off": ("x,y,z\n1,2,3\n4,5", "'4,5' has 2 columns"),
+    "a last line cut off": ("x,y,z\n1,2,3\n4,5", "a.txt is not a file .*, or is damaged .'4,5' has 2 columns"),
     "an empty cell": ("x,y,z\n1,2,3\n4,,6\n", "could not convert string ''"),
     "other separators below": ("1 2 3\n4,5,6\n", "columns"),
     "fewer than counted": ("5\n" + rows(), "it announces 5 points, but 4 lines follow"),
