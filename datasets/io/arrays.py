@@ -10,7 +10,7 @@ UNPACKED = 4e9  # bytes of an array in a .npz file
 # how people call the array of the points, without underscores; then names that do not say much
 NAMES = {"xyz", "points", "point", "pts", "pos", "position", "positions", "coord", "coords", "coordinate",
          "coordinates", "vertices", "vertex", "verts", "pointcloud", "pointclouds", "cloud", "pc", "pcd", "pcl"}
-PLAIN_NAMES = {"data", "arr0", "x"}
+PLAIN_NAMES = {"data", *(f"arr{index}" for index in range(100))}
 # what stands beside points and has three columns or more
 OTHER_NAMES = {"faces", "face", "triangles", "tri", "tris", "cells", "edges", "edge", "edgeindex", "indices", "index",
                "color", "colors", "colour", "colours", "rgb", "rgba", "normal", "normals", "vertexnormals",
@@ -27,7 +27,7 @@ def read_npy(path) -> np.ndarray:
 def read_npz(path) -> np.ndarray:
     """Return the array of the points of a .npz file.
 
-    That is the one called xyz, points, pos, coord, vertices or the like; or ``data``, or ``arr_0``, that numpy gives an
+    That is the one called xyz, points, pos, coord, vertices or the like; or ``data``, or ``arr_0``, as numpy calls an
     array without a name; or, where there is only one of shape (N, ≥ 3) whose name is not known to mean something else,
     such as faces, normals or colours, that one. Raises ValueError where several are equally likely. Arrays of objects
     are not read.

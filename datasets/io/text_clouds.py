@@ -49,15 +49,20 @@ def read_text_cloud(path) -> np.ndarray:
 
 
 def split_comments(text: str) -> tuple[list[str], list[str]]:
-    """Return the lines that are not blank, without comments, and the comments in front of them."""
+    """Return the lines that are not blank, without comments, and the comments above the points."""
     lines = [line for line in text.split("\n") if line and not line.isspace()]
     if not any(mark in text for mark in ("#", "//", "%")):
         return lines, []
     remarks = [bool(REMARK.match(line)) for line in lines]
-    first = next((index for index, remark in enumerate(remarks) if not remark), len(lines))
+    first = next((index for index, line in enumerate(lines) if not remarks[index] and holds_three(line)), len(lines))
     content = [line if '"' in line else INLINE.sub("", line)
                for line, remark in zip(lines, remarks, strict=True) if not remark]
-    return content, [REMARK.sub("", line, count=1) for line in lines[:first]]
+    return content, [REMARK.sub("", line, count=1) for line in lines[:first] if REMARK.match(line)]
+
+
+def holds_three(line: str) -> bool:
+    """Whether three numbers stand in a line, as in one of points."""
+    return sum(map(is_number, words_of(line))) >= 3
 
 
 def split_preamble(lines: list[str]) -> tuple[list[str], list[str]]:
@@ -65,7 +70,7 @@ def split_preamble(lines: list[str]) -> tuple[list[str], list[str]]:
 
     Those begin behind the last header, or else with the first line that has three numbers.
     """
-    first = next((index for index, line in enumerate(lines) if sum(map(is_number, words_of(line))) >= 3), len(lines))
+    first = next((index for index, line in enumerate(lines) if holds_three(line)), len(lines))
     if first > MOST_TITLES:
         raise ValueError(f"none of its first {MOST_TITLES} lines holds three numbers")
     named = [index for index in range(first) if names_axes(lines[index])]

@@ -38,6 +38,7 @@ def test_ranks_of_names(tmp_path):
     ({"points": POINTS, "xyz": OTHER}, "a.npz cannot be read: any of its arrays points, xyz may be the points: keep"),
     ({"pos": POINTS, "vertices": OTHER}, "any of its arrays pos, vertices may be"),
     ({"a": POINTS, "b": OTHER}, "any of its arrays a, b may be"),
+    ({"arr_0": FACES, "arr_1": POINTS}, "any of its arrays arr_0, arr_1 may be"),
     ({"arr_0": POINTS, "data": OTHER}, "any of its arrays arr_0, data may be"),
     ({"faces": FACES, "normals": OTHER}, r"no array of shape \(N, 3\) that could be points; its arrays: faces "),
     ({"colors": OTHER}, "no array of shape"), ({"grid": FACES}, "no array of shape"), ({}, "its arrays: none"),

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from datasets import ModelNet
+from datasets.modelnet import read_text
 from datasets.safe_pickle import load_pickle
 from utils.errors import ConfigError, DataError
 
@@ -41,6 +42,14 @@ def test_text_files_become_the_published_cache(folder):
     assert {tuple(row) for row in clouds[0]} <= {tuple(row) for row in rows}
     assert len({tuple(row) for row in clouds[0]}) == 32
     assert not list(folder.glob(".*"))
+
+
+@pytest.mark.parametrize("front", [b"\xef\xbb\xbf", "# Gebäude\r\n".encode("latin-1"), "# 椅子\n".encode("gbk")])
+def test_encodings_of_text_files(folder, front):
+    path = folder / "bathtub" / "bathtub_0001.txt"
+    cloud = read_text(path)
+    path.write_bytes(front + path.read_bytes())
+    assert np.array_equal(read_text(path), cloud)
 
 
 def test_the_cache_alone_will_do(folder):

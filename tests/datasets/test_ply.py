@@ -122,6 +122,14 @@ def test_faces_with_other_properties(tmp_path):
         assert {tuple(sorted(triangle)) for triangle in triangles.tolist()} == TRIANGLES
 
 
+def test_faces_before_vertices(tmp_path):
+    for content in (ply("3 1 4 2\n4 0 1 2 3\n" + SQUARE_TEXT, count=5, front=FACES.format(2)),
+                    ply(faces_of(POLYGONS) + SQUARE.astype("<f4").tobytes(), LITTLE, count=5, front=FACES.format(2))):
+        (tmp_path / "a.ply").write_bytes(content)
+        triangles = read_ply(tmp_path / "a.ply").triangles
+        assert {tuple(sorted(triangle)) for triangle in triangles.tolist()} == TRIANGLES
+
+
 def test_strips(tmp_path):
     strips = "element tristrips 1\nproperty list int int vertex_indices\n"
     for content in (ply(SQUARE_TEXT + "8 0 1 3 2 -1 1 4 2\n", count=5, behind=strips),

@@ -35,6 +35,14 @@ def test_points_keep_their_parts(root):
     assert points[label == 6, 1].max() < upper
 
 
+@pytest.mark.parametrize("front", [b"\xef\xbb\xbf", "# Gebäude\r\n".encode("latin-1"), "# 椅子\n".encode("gbk")])
+def test_encodings_of_objects(root, front):
+    points = build(root, "test").clouds[0][0]
+    for path in root.glob("*/test*.txt"):
+        path.write_bytes(front + path.read_bytes())
+    assert (build(root, "test").clouds[0][0] == points).all()
+
+
 def rewrite(root, change):
     path = root / "02000002" / "test1.txt"
     path.write_text(change(path.read_text()))

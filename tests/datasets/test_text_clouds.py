@@ -96,6 +96,7 @@ READ = {
     "as numpy has it": "# id x y z\n" + rows(" ", "{} "),
     "as CloudCompare has it": "//X Y Z R G B\n" + rows(behind=" 1 2 3"),
     "as CloudCompare has it, with a count": "//Intensity X Y Z\n4\n" + rows(" ", "7 "),
+    "a comment below a title": "My scan\n# id x y z\n" + rows(" ", "{} "),
     "a comment with a label": "# columns: id, x, y, z\n" + rows(" ", "{} "),
     "a comment of other words": "# the x y z of a chair, in metres\n" + rows(),
     "a comment of fewer words": "# x y z\n" + rows(behind=" 1 2 3"),
