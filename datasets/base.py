@@ -9,6 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from utils.errors import ConfigError, DataError
+from utils.text import read_text
 
 SUBSETS = {"train": "train", "test": "test", "val": "test"}
 
@@ -180,14 +181,18 @@ def parse_json(text):
 
 
 def read_lines(path, advice):
-    """Return the lines of the list ``path`` that are not blank; DataError, with ``advice``, if there are none."""
+    """Return the lines of the list ``path`` that are neither blank nor comments (``#``), stripped.
+
+    Raises DataError, with ``advice``, if there are none.
+    """
     path = pathlib.Path(path)
     try:
-        lines = [line.strip() for line in path.read_text().splitlines() if line.strip()]
+        lines = [line.strip() for line in read_text(path).split("\n")]
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist: {advice}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"{path} is not a readable list: {error}") from error
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from error
+    lines = [line for line in lines if line and not line.startswith("#")]
     if not lines:
         raise DataError(f"{path} is empty: {advice}")
     return lines

@@ -8,6 +8,7 @@ from easydict import EasyDict
 from utils.errors import ConfigError
 from utils.files import replacing
 from utils.registry import nearest
+from utils.text import read_text
 
 # the sections of a file; dataset.<split> and model are checked by the classes that are built of them
 SECTIONS = {
@@ -134,11 +135,9 @@ def read_yaml(path):
     """Return the keys in the file ``path`` as they stand; ConfigError names the file and what is wrong."""
     path = pathlib.Path(path)
     try:
-        config = _parse(path.read_text())
+        config = _parse(read_text(path))
     except OSError as error:
         raise ConfigError(f"config file {path} cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"config file {path} is not text") from error
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from error
     if not isinstance(config, dict):
