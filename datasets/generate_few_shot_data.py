@@ -3,7 +3,6 @@
 A fold has ``shot`` training clouds of each of ``way`` random classes, from the training set, and 20 of each from the
 test set. A fold depends on the seed, its way, shot and number alone.
 """
-import argparse
 import pickle
 
 import numpy as np
@@ -15,7 +14,7 @@ from utils.command import run_command
 from utils.config import load_section
 from utils.errors import ConfigError, UserError
 from utils.files import replacing
-from utils.parser import natural, positive
+from utils.parser import ArgumentParser, natural, positive
 
 TESTS = 20  # test clouds a class
 
@@ -46,7 +45,7 @@ def write_fold(path, fold):
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description="Draw the folds of few-shot classification.")
+    parser = ArgumentParser(description="Draw the folds of few-shot classification.")
     add = parser.add_argument
     add("--config", default="cfgs/dataset_configs/ModelNet40.yaml", metavar="FILE", help="the data set to draw from")
     add("--output", default="data/ModelNetFewshot", metavar="FOLDER")

@@ -3,7 +3,6 @@
 The file, ``packed.safetensors``, holds every cloud's coordinates as a float32 tensor (N, 3) under its file name; it is
 mapped into memory, so that many workers and runs share it. ``ShapeNet`` prefers it to the files it was made from.
 """
-import argparse
 import json
 import os
 import pathlib
@@ -16,6 +15,7 @@ from datasets.base import check_cloud, load_npy, parse_json
 from utils.command import run_command
 from utils.errors import DataError
 from utils.files import replacing
+from utils.parser import ArgumentParser
 
 NAME = "packed.safetensors"
 ROW = 12  # bytes of a point
@@ -97,7 +97,7 @@ def pack_folder(folder):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Pack a folder of .npy clouds into one file that ShapeNet reads.")
+    parser = ArgumentParser(description="Pack a folder of .npy clouds into one file that ShapeNet reads.")
     parser.add_argument("folder", metavar="FOLDER", help="the folder that PC_PATH names")
     path = pack_folder(parser.parse_args().folder)
     print(f"{path}: {path.stat().st_size / 1e6:.0f} MB; the .npy files are not read any more and may be removed")

@@ -1,5 +1,4 @@
 """Say before training what data is there, missing or damaged: ``python -m datasets.verify CONFIG``."""
-import argparse
 import collections
 import concurrent.futures
 import os
@@ -13,6 +12,7 @@ from datasets.build import DATASETS, build_dataset_from_cfg
 from utils.command import run_command
 from utils.config import apply_few_shot, load_section
 from utils.errors import ConfigError, DataError, one_line
+from utils.parser import ArgumentParser
 
 SHOWN = 10  # damaged clouds that are named
 
@@ -82,7 +82,7 @@ def every_fold(sections):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Say what data of a config is there, missing or damaged.")
+    parser = ArgumentParser(description="Say what data of a config is there, missing or damaged.")
     parser.add_argument("config", metavar="CONFIG", help="a run's config file, or one of cfgs/dataset_configs/")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="override config values")
     for name in ("way", "shot", "fold"):

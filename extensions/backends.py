@@ -11,6 +11,7 @@ import warnings
 import torch
 
 from extensions.compile import CompileError, fingerprint, library, nvcc_flags
+from utils.command import show_uncaught_in_one_line
 from utils.errors import ConfigError
 
 _loaded = {}  # device → whether its compiled kernels serve
@@ -24,7 +25,7 @@ def backend(device="cpu"):
 
 def load():
     """Load, or compile and load, the kernels of every device that this process can use."""
-    choice = os.environ.get("ACT_OPS") or "auto"
+    choice = os.environ.get("ACT_OPS", "").strip() or "auto"
     if choice not in ("auto", "require", "python"):
         raise ConfigError(f"the environment variable ACT_OPS is '{choice}'; it must be auto, require or python")
     if choice == "python":
@@ -57,4 +58,8 @@ def compiled(device):
     return library(device, pathlib.Path(torch.__file__).parent, torch.__version__, flags)
 
 
-load()
+try:
+    load()
+except ConfigError:
+    show_uncaught_in_one_line()
+    raise

@@ -6,7 +6,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from utils.command import run_command  # noqa: E402 - the script's folder is on the path, the project's is not
-from utils.parser import segmentation_arguments  # noqa: E402
+from utils.segmentation_parser import segmentation_arguments  # noqa: E402
 
 CONFIG = ROOT / "cfgs" / "part_segmentation" / "shapenetpart.yaml"
 

@@ -3,7 +3,6 @@
 A room's annotation files become one ``Area_<n>_<room>.npy`` (N, 7) float32: x y z r g b label, the minimum of x, y and
 z at 0. Rooms that are there already are left alone, so an interrupted run goes on.
 """
-import argparse
 import concurrent.futures.process
 import os
 import pathlib
@@ -20,7 +19,7 @@ from datasets.s3dis import CLASS_NAMES  # noqa: E402 - the script's folder is on
 from utils.command import run_command  # noqa: E402
 from utils.errors import DataError, UserError, one_line  # noqa: E402
 from utils.files import replacing  # noqa: E402
-from utils.parser import positive  # noqa: E402
+from utils.parser import ArgumentParser, positive  # noqa: E402
 
 CLUTTER = CLASS_NAMES.index("clutter")  # what unknown objects count as, such as stairs
 
@@ -120,7 +119,7 @@ def prepare(source, output, workers):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Turn the raw S3DIS into one .npy file a room.")
+    parser = ArgumentParser(description="Turn the raw S3DIS into one .npy file a room.")
     parser.add_argument("source", metavar="RAW", help="the folder Stanford3dDataset_v1.2_Aligned_Version")
     parser.add_argument("output", metavar="DIR", nargs="?", default="data/stanford_indoor3d",
                         help="where the rooms go (default: %(default)s)")

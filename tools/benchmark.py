@@ -3,7 +3,6 @@
 Times are medians. Every figure of one run is measured in that run, the rate of matrix products included that the
 training steps are compared with.
 """
-import argparse
 import contextlib
 import json
 import pathlib
@@ -29,7 +28,7 @@ from tools.experiment import choose_device, keep_freed_memory, open_experiment  
 from tools.trainer import Trainer  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.metrics import align  # noqa: E402
-from utils.parser import autoencoder_arguments, main_arguments  # noqa: E402
+from utils.parser import ArgumentParser, autoencoder_arguments, main_arguments  # noqa: E402
 
 STEPS = 7  # timed, after three that warm up
 MATMUL = 2048
@@ -169,7 +168,7 @@ def measure_data(args):
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("ops", "train", "data", "i2p"))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
     parser.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off",

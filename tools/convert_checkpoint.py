@@ -3,7 +3,6 @@
 Left out are the optimizer, what resuming needs, and the frozen teacher of stage II. The copy is read everywhere a
 checkpoint is, the published code included (as .pth).
 """
-import argparse
 import pathlib
 import sys
 
@@ -13,6 +12,7 @@ sys.path.insert(0, str(ROOT))
 from utils import checkpoint  # noqa: E402 - the script's folder is on the path, the project's is not
 from utils.command import run_command  # noqa: E402
 from utils.errors import ConfigError, UserError  # noqa: E402
+from utils.parser import ArgumentParser  # noqa: E402
 
 TEACHER = "dvae_tokenizer."
 
@@ -25,7 +25,7 @@ def slim(content, path):
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Write a slim copy of a checkpoint: weights, but neither optimizer "
+    parser = ArgumentParser(description="Write a slim copy of a checkpoint: weights, but neither optimizer "
                                                  "nor teacher.")
     parser.add_argument("source", metavar="IN", help=".pth or .safetensors")
     parser.add_argument("target", metavar="OUT", help=".pth or .safetensors")

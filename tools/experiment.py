@@ -3,7 +3,6 @@ import contextlib
 import ctypes
 import dataclasses
 import logging
-import os
 import pathlib
 import random
 
@@ -16,6 +15,7 @@ from tools import saved_run
 from tools.records import NoRecords, Records
 from utils import distributed
 from utils.config import apply_few_shot, load_config, plain, save_config
+from utils.environment import launched, whole_number
 from utils.errors import ConfigError, UserError
 from utils.files import remove_leftovers
 from utils.logger import open_log, silent_log
@@ -52,7 +52,7 @@ def open_experiment(args):
     """Read the config, join the other processes, seed every generator, and make the folder ``args.folder``."""
     config = load_config(args.config, args.set)
     apply_few_shot(config, args)
-    if args.launcher == "pytorch" and not distributed.launched():
+    if args.launcher == "pytorch" and not launched():
         raise ConfigError("--launcher pytorch: start the command by torchrun, as in torchrun --nproc_per_node=4 "
                           "main.py …")
     device = choose_device(args.device)
@@ -100,9 +100,9 @@ def choose_device(name):
     """Return the device called ``name``; ``auto`` is a GPU, of several processes one each, or else the CPU."""
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name.startswith("cuda:") and distributed.launched() and int(os.environ.get("LOCAL_WORLD_SIZE", 1)) > 1:
+    if name.startswith("cuda:") and launched() and whole_number("LOCAL_WORLD_SIZE", 1, least=1) > 1:
         raise ConfigError(f"--device {name} names one GPU for several processes: give --device cuda, one each")
-    if name == "cuda" and distributed.launched():
+    if name == "cuda" and launched():
         name = f"cuda:{distributed.local_rank()}"
     try:
         device = torch.device(name)

@@ -1,5 +1,4 @@
 """Write features of clouds and meshes: ``python tools/extract_features.py --ckpts FILE --output FILE CLOUD…``."""
-import argparse
 import pathlib
 import sys
 
@@ -12,10 +11,11 @@ from tools.own_files import Model, add_arguments, each_file  # noqa: E402 - the 
 from utils.command import run_command  # noqa: E402
 from utils.errors import DataError, UserError  # noqa: E402
 from utils.files import replacing  # noqa: E402
+from utils.parser import ArgumentParser  # noqa: E402
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description="Write the features of clouds and meshes to an .npz file: 'features' "
+    parser = ArgumentParser(description="Write the features of clouds and meshes to an .npz file: 'features' "
                                                  "(N, C) float32 and 'names' (N,).")
     add_arguments(parser)
     parser.add_argument("--output", required=True, metavar="FILE", help="the .npz file to write")

@@ -3,7 +3,6 @@
 Every fold is a fine-tuning of its own, in ``<exp_name>/<way>way_<shot>shot/<fold>/``; a fold whose ``result.json`` is
 there is not run again. In the end stands the mean over the folds, with the standard deviation.
 """
-import argparse
 import json
 import pathlib
 import statistics
@@ -19,7 +18,7 @@ from utils.config import apply_few_shot, load_config, plain, replace_text  # noq
 from utils.distributed import check_alone  # noqa: E402
 from utils.errors import ConfigError, DataError  # noqa: E402
 from utils.metrics import align  # noqa: E402
-from utils.parser import main_arguments, positive  # noqa: E402
+from utils.parser import ArgumentParser, main_arguments, positive  # noqa: E402
 
 
 def run_fold(args):
@@ -88,9 +87,8 @@ def summary(results):
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(
-        description="Run all folds of few-shot classification; further options are those of main.py.",
-        allow_abbrev=False)
+    parser = ArgumentParser(
+        description="Run all folds of few-shot classification; further options are those of main.py.")
     add = parser.add_argument
     add("--ways", type=positive, nargs="+", default=[5, 10], metavar="N")
     add("--shots", type=positive, nargs="+", default=[10, 20], metavar="N")

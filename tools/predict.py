@@ -1,5 +1,4 @@
 """Classify clouds and meshes: ``python tools/predict.py --config FILE --ckpts FILE CLOUD…``."""
-import argparse
 import json
 import pathlib
 import sys
@@ -10,7 +9,7 @@ sys.path.insert(0, str(ROOT))
 from tools.own_files import Model, add_arguments, each_file  # noqa: E402 - the script's folder is on the path
 from utils.command import run_command  # noqa: E402
 from utils.errors import CheckpointError  # noqa: E402
-from utils.parser import positive  # noqa: E402
+from utils.parser import ArgumentParser, positive  # noqa: E402
 
 
 def top_classes(probability, names, count):
@@ -21,7 +20,7 @@ def top_classes(probability, names, count):
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description="Classify clouds and meshes by a fine-tuned checkpoint.")
+    parser = ArgumentParser(description="Classify clouds and meshes by a fine-tuned checkpoint.")
     add_arguments(parser)
     parser.add_argument("--top", type=positive, default=3, metavar="N", help="classes to print")
     parser.add_argument("--json", action="store_true", help="print one JSON object a file")

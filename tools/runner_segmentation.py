@@ -31,6 +31,9 @@ class Segmentation(Task):
             self.given_notes = notes_in(content)
             weights = checkpoint.weights_in(content, path)
             experiment.log.info(checkpoint.load_model(self.model, weights, path, complete=args.test))
+        if args.optimizer_part == "only_new":
+            for name, parameter in self.model.named_parameters():
+                parameter.requires_grad_(name.startswith(self.model.optional_weights))
         self.model.to(experiment.device)
         self.datasets = {split: build_dataset(experiment, split) for split in (["val"] if args.test else
                                                                               ["train", "val"])}

@@ -15,7 +15,6 @@ Each run is an experiment of its own. One that has ended is not run again, one t
 last checkpoint; a run that fails is named, and the others go on. ``table.md`` and ``table.csv`` give the mean and
 standard deviation over the seeds.
 """
-import argparse
 import csv
 import importlib
 import io
@@ -37,7 +36,7 @@ from utils.command import run_command  # noqa: E402
 from utils.config import apply_few_shot, load_config, plain, read_yaml, replace_text  # noqa: E402
 from utils.distributed import check_alone  # noqa: E402
 from utils.errors import ConfigError, UserError, one_line  # noqa: E402
-from utils.parser import autoencoder_arguments, main_arguments  # noqa: E402
+from utils.parser import ArgumentParser, autoencoder_arguments, main_arguments  # noqa: E402
 from utils.registry import nearest  # noqa: E402
 
 KEYS = {"command": "main.py", "config": None, "flags": (), "grid": None, "seeds": (0,), "metrics": None}
@@ -147,7 +146,7 @@ def tables(sweep, results):
 
 
 def main(argv=None):
-    parser = argparse.ArgumentParser(description="Run a grid of config values and seeds and write one table.")
+    parser = ArgumentParser(description="Run a grid of config values and seeds and write one table.")
     parser.add_argument("sweep", metavar="SWEEP.yaml", help="what to run; the head of tools/sweep.py shows one")
     parser.add_argument("--work_dir", default="work_dirs", metavar="DIR", help="where experiment folders are made")
     args = parser.parse_args(argv)

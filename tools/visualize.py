@@ -35,7 +35,7 @@ from utils.command import run_command  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.errors import ConfigError  # noqa: E402
 from utils.metrics import align, codebook_perplexity  # noqa: E402
-from utils.parser import positive  # noqa: E402
+from utils.parser import ArgumentParser, positive  # noqa: E402
 
 BATCH = 32
 SHOWN_CLOUDS = 4
@@ -250,7 +250,7 @@ PICTURES = {"reconstructions": (reconstructions, 4), "features": (features, 1000
 
 
 def parse(argv=None):
-    parser = argparse.ArgumentParser(description="Draw pictures of trained models.",
+    parser = ArgumentParser(description="Draw pictures of trained models.",
                                      formatter_class=argparse.RawDescriptionHelpFormatter, epilog=__doc__)
     add = parser.add_argument
     add("picture", choices=PICTURES)

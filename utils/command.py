@@ -4,6 +4,7 @@ import signal
 import sys
 import warnings
 
+from utils.environment import main_process
 from utils.errors import StoppedBySignal, UserError, one_line
 
 # exit statuses; a run that a signal has ended exits with 128 + the signal's number, as shells have it
@@ -30,6 +31,19 @@ def run_command(main):
              LOST)
 
 
+def show_uncaught_in_one_line():
+    """Let a UserError that ends a program outside ``run_command``, while modules are imported, be one line too."""
+    def show(kind, error, traceback):
+        if not issubclass(kind, UserError):
+            sys.__excepthook__(kind, error, traceback)
+            return
+        print(f"error: {one_line(error)}", file=sys.stderr, flush=True)
+        if not hasattr(sys, "ps1"):  # at a prompt it ends nothing
+            raise SystemExit(USER_ERROR)
+
+    sys.excepthook = show
+
+
 def _run(main):
     try:
         main()
@@ -41,8 +55,7 @@ def _run(main):
 
 def _end(text, status):
     """Say ``text``, in front of it which process of several does, and exit."""
-    number = os.environ.get("RANK", "0")
-    print(text if number == "0" else f"[process {number}] {text}", file=sys.stderr, flush=True)
+    print(text if main_process() else f"[process {os.environ['RANK']}] {text}", file=sys.stderr, flush=True)
     sys.exit(status)
 
 
@@ -73,5 +86,5 @@ def _leave():
 
 
 def _show_warning(message, category, filename, lineno, file=None, line=None):
-    if issubclass(category, UserWarning) and os.environ.get("RANK", "0") == "0":
+    if issubclass(category, UserWarning) and main_process():
         print(f"warning: {' '.join(str(message).split())}", file=sys.stderr)

@@ -1,11 +1,12 @@
 """Several processes as one. torchrun starts them; in a single process every function here is trivially right."""
 import contextlib
 import datetime
-import os
 
 import torch
 import torch.distributed as dist
 
+from utils import environment
+from utils.environment import launched
 from utils.errors import ConfigError
 
 # what the libraries say when another process is gone
@@ -14,27 +15,28 @@ LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", 
 TIMEOUT = datetime.timedelta(hours=1)  # for one process to wait for another; a dead one is noticed at once
 
 
-def launched():
-    """Whether torchrun (or a launcher that sets the same variables) has started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
-
-
 def restarts():
     """Return how often torchrun has started the processes again after one of them failed (``--max_restarts``)."""
-    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) if launched() else 0
+    return environment.whole_number("TORCHELASTIC_RESTART_COUNT", 0) if launched() else 0
 
 
 def local_rank():
     """Return the number of this process on its machine."""
-    return int(os.environ.get("LOCAL_RANK", 0)) if launched() else 0
+    return environment.whole_number("LOCAL_RANK", 0) if launched() else 0
+
+
+def planned():
+    """Return how many processes were started, whether they have joined yet or not."""
+    return environment.whole_number("WORLD_SIZE", 1, least=1) if launched() else 1
 
 
 def start(device):
     """Join the other processes, if there are any: through gloo for tensors on the CPU, NCCL for those on a GPU."""
-    if not launched() or dist.is_initialized() or int(os.environ["WORLD_SIZE"]) == 1:
+    environment.check_launch()
+    if planned() == 1 or dist.is_initialized():
         return
     store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
-    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:
+    if environment.whole_number("LOCAL_WORLD_SIZE", 0, least=1) == count:
         # after a restart on one machine the store holds addresses of the processes before, which would be waited for
         store = dist.PrefixStore(f"start-{restarts()}", store)
     dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=TIMEOUT, store=store,
@@ -43,7 +45,7 @@ def start(device):
 
 def check_alone(command):
     """Raise ConfigError where torchrun has started ``command`` in several processes."""
-    if launched() and int(os.environ["WORLD_SIZE"]) > 1:
+    if planned() > 1:
         raise ConfigError(f"{command} runs many small trainings one after the other: start it without torchrun")
 
 

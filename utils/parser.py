@@ -1,18 +1,30 @@
 """Command lines of main.py and main_autoencoder.py. torch is not imported here, so that ``--help`` is quick."""
 import argparse
-import json
 import os
 import pathlib
+import warnings
 
+from utils.environment import whole_number
 from utils.errors import ConfigError
 
 # names of data after --test_svm, as I2P-MAE has them → the data sets that they stand for
 PROBED = {"modelnet40": ("ModelNet", "ModelNetHDF5"), "scan": ("ScanObjectNN", "ScanObjectNN_hardest")}
 
+FEW_SHOT = ("way", "shot", "fold")
+# published flags without a meaning here → why
+MEANINGLESS = {"loss": "the loss is a key of the config", "mode": "the data has no such choice"}
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """The parser of every command. Flags stand in full: an abbreviation would mean another one when flags are added."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
 
 def autoencoder_arguments(argv=None):
     """Parse the command line of stage I; contradictory flags are a ConfigError."""
-    parser = _common("Stage I: tune a foundation Transformer into a discrete 3D autoencoder.")
+    parser = common_parser("Stage I: tune a foundation Transformer into a discrete 3D autoencoder.")
     parser.add_argument("--val", action="store_true", help="evaluate --ckpts and stop")
     parser.add_argument("--test", action="store_true", help="draw reconstructions by --ckpts and stop")
     args = parser.parse_args(argv)
@@ -22,12 +34,12 @@ def autoencoder_arguments(argv=None):
         raise ConfigError(f"--{'val' if args.val else 'test'} needs --ckpts, the checkpoint to use")
     if args.ckpts and not (args.val or args.test):
         raise ConfigError("--ckpts is for --val and --test; to train from it give --start_ckpts")
-    return _finish(args)
+    return finish(args)
 
 
 def main_arguments(argv=None):
     """Parse the command line of stage II, fine-tuning and testing; contradictory flags are a ConfigError."""
-    parser = _common("Stage II (pre-training by masked distillation), fine-tuning for classification, and testing.")
+    parser = common_parser("Stage II (pre-training by masked distillation), fine-tuning for classification, testing.")
     add = parser.add_argument
     add("--finetune_model", action="store_true", help="fine-tune the student in --ckpts")
     add("--scratch_model", action="store_true", help="train the same classifier from scratch")
@@ -35,17 +47,14 @@ def main_arguments(argv=None):
     add("--test_svm", nargs="?", const="any", choices=("any", *PROBED), metavar="|".join(PROBED),
         help="fit SVM, k-NN and logistic regression on frozen features of --ckpts; with a name, on that data alone")
     add("--vote", action="store_true", help="while fine-tuning, test by a vote too wherever accuracy is at its best")
-    add("--way", type=positive, metavar="N", help="few-shot: classes of a fold")
-    add("--shot", type=positive, metavar="N", help="few-shot: training clouds a class")
-    add("--fold", type=natural, metavar="N", help="few-shot: number of the fold")
-    return check_main(_finish(parser.parse_args(argv)))
+    return check_main(finish(parser.parse_args(argv)))
 
 
 def check_main(args):
     """Return ``args`` of main.py, or raise ConfigError where flags contradict each other or one is lacking."""
     for one, other in (("finetune_model", "scratch_model"), ("test", "finetune_model"), ("test", "scratch_model"),
-                       ("test", "test_svm"), ("test_svm", "finetune_model"), ("test", "resume"), ("test", "vote"),
-                       ("test_svm", "vote"), ("test_svm", "resume")):
+                       ("test", "test_svm"), ("test_svm", "finetune_model"), ("test", "resume"), ("test_svm", "vote"),
+                       ("test_svm", "resume")):
         _refuse_together(args, one, other)
     if args.finetune_model and not (args.ckpts or args.resume == "must"):
         raise ConfigError("--finetune_model needs --ckpts, a stage-II checkpoint")
@@ -57,64 +66,16 @@ def check_main(args):
     if args.ckpts and not (args.finetune_model or args.test or args.test_svm):
         raise ConfigError("--ckpts is for --finetune_model, --test and --test_svm; to continue pre-training from it "
                           "give --start_ckpts")
-    if args.vote and not (args.finetune_model or args.scratch_model):
+    if args.vote and args.test:
+        warnings.warn("--vote adds nothing to --test, which votes by itself", stacklevel=2)
+    elif args.vote and not (args.finetune_model or args.scratch_model):
         raise ConfigError("--vote is for --finetune_model and --scratch_model; --test votes by itself")
     return args
 
 
-# published flags of the segmentation commands → the config keys that they stand for
-SEGMENTATION_FLAGS = {
-    "learning_rate": ("float", ["optimizer.kwargs.lr"], "peak learning rate"),
-    "decay_rate": ("float", ["optimizer.kwargs.weight_decay"], "weight decay"),
-    "warmup_epoch": ("natural", ["scheduler.kwargs.initial_epochs"], "epochs of warm-up"),
-    "batch_size": ("positive", ["total_bs"], "clouds a step"),
-    "npoint": ("positive", ["dataset.train.others.npoints", "dataset.val.others.npoints"], "points a cloud"),
-    "root": ("text", ["dataset.train._base_.ROOT", "dataset.val._base_.ROOT"], "the data set's folder"),
-    "num_votes": ("positive", ["vote.times"], "votes of a test"),
-    "optimizer": ("text", ["optimizer.type"], "AdamW"),
-}
-
-
-def segmentation_arguments(config, areas=False, test=False, argv=None):
-    """Parse a command line of segmentation, whose flags stand for keys of ``config``; ``areas``: of S3DIS."""
-    parser = _common("Test a segmentation model." if test else "Train a segmentation model.", config)
-    add = parser.add_argument
-    kinds = {"float": float, "natural": natural, "positive": positive, "text": str}
-    for name, (kind, _, text) in SEGMENTATION_FLAGS.items():
-        add(f"--{name}", type=kinds[kind], metavar={"root": "DIR", "optimizer": "NAME"}.get(name, "N"), help=text)
-    add("--model", choices=("pt",), help="the published name of the model, of which there is one")
-    add("--epoch", type=positive, metavar="N", help="epochs to train")
-    if areas:
-        add("--test_area", type=positive, metavar="N", help="the area that is tested on, not trained on")
-    add("--log_dir", metavar="NAME", help="the same as --exp_name")
-    add("--gpu", metavar="N", help="the GPU to use, as in CUDA_VISIBLE_DEVICES")
-    if test:
-        add("--visual", action="store_true", help="write pictures and coloured .ply files")
-    args = parser.parse_args(argv)
-    if test and not args.ckpts:
-        raise ConfigError("testing needs --ckpts, a trained checkpoint")
-    if test and args.resume:
-        raise ConfigError("--resume is for training")
-    if args.gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = args.gpu
-    args.exp_name, args.test = args.log_dir or args.exp_name, test
-    args.set.insert(0, _as_overrides(args))  # --set comes later and so has the last word
-    return _finish(args)
-
-
-def _as_overrides(args):
-    """Return the given flags as texts ``key=value``."""
-    texts = [f"{key}={json.dumps(getattr(args, name))}" for name, (_, keys, _) in SEGMENTATION_FLAGS.items()
-             if getattr(args, name) is not None for key in keys]  # JSON, so that a text stays a text
-    if args.epoch:  # epochs are 0 … max_epoch
-        texts += [f"max_epoch={args.epoch - 1}", f"scheduler.kwargs.epochs={args.epoch}"]
-    if getattr(args, "test_area", None):
-        texts += [f"dataset.{split}._base_.test_area={args.test_area}" for split in ("train", "val")]
-    return texts
-
-
-def _common(description, config=None):
-    parser = argparse.ArgumentParser(description=description)
+def common_parser(description, config=None):
+    """Return a parser of the flags that all training commands have; ``config`` is the default of ``--config``."""
+    parser = ArgumentParser(description=description)
     add = parser.add_argument
     add("--config", required=config is None, default=config, metavar="FILE", help="YAML config file")
     add("--exp_name", metavar="NAME", help="name of the experiment's folder (default: default, or test for a test)")
@@ -141,13 +102,32 @@ def _common(description, config=None):
     add("--sync_bn", action="store_true", help="batch-norm statistics over the batch of all processes")
     add("--wandb", metavar="PROJECT", help="log to Weights & Biases too")
     add("--profile", action="store_true", help="write where the time of ten training steps goes")
+    add("--way", type=few_shot_number, metavar="N", help="few-shot: classes of a fold (-1: none, as published)")
+    add("--shot", type=few_shot_number, metavar="N", help="few-shot: training clouds a class")
+    add("--fold", type=few_shot_number, metavar="N", help="few-shot: number of the fold")
+    for name, reason in MEANINGLESS.items():
+        add(f"--{name}", metavar="NAME", help=f"no effect: {reason}")
     return parser
 
 
-def _finish(args):
+def say_meaningless(args, reasons):
+    """Warn of published flags that were given and have no meaning here."""
+    for name, reason in reasons.items():
+        if getattr(args, name) is not None:
+            warnings.warn(f"--{name} has no effect here: {reason}", stacklevel=2)
+
+
+def finish(args):
+    """Return parsed ``args`` with what follows from several of them; contradictions are a ConfigError."""
     if args.resume == "must":
         _refuse_together(args, "resume", "start_ckpts")
     _refuse_together(args, "ckpts", "start_ckpts")
+    say_meaningless(args, MEANINGLESS)
+    for name in FEW_SHOT:
+        if getattr(args, name) == -1:
+            setattr(args, name, None)
+    if args.way == 0 or args.shot == 0:
+        raise ConfigError("--way and --shot must be at least 1")
     args.testing = any(getattr(args, name, False) for name in ("test", "val", "test_svm"))
     args.exp_name = args.exp_name or ("test" if args.testing else "default")
     args.set = [text for group in args.set for text in group]
@@ -164,7 +144,7 @@ def _refuse_together(args, one, other):
 def default_workers():
     """Return how many processes load data for each training process: its part of half the cores, at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(8, cores // 2 // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+    return min(8, cores // 2 // whole_number("LOCAL_WORLD_SIZE", 1, least=1))
 
 
 def share(text):
@@ -175,6 +155,12 @@ def share(text):
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"'{text}' is not a number between 0 and 1")
     return value
+
+
+def few_shot_number(text):
+    if text != "-1" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"'{text}' is not a whole number of at least 0, or -1 for none")
+    return int(text)
 
 
 def positive(text):

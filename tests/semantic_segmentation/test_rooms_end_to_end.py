@@ -145,6 +145,19 @@ def test_checkpoints_of_stage_two_and_of_both_published_layouts(run, tmp_path):
     assert "is not of this PointSegmenter: 57 of 87 weights match, 30 missing" in err
 
 
+@pytest.mark.filterwarnings("ignore:model.dvae_config.ckpt")
+def test_the_new_layers_alone(run, tmp_path):
+    root, student = write_rooms(tmp_path / "rooms", (1, 5)), tmp_path / "student.pth"
+    checkpoint.save({"base_model": build_model_from_cfg(STUDENT).state_dict()}, student)
+    out = run(main, "--optimizer_part", "only_new", "--normal", *flags(root, "--ckpts", student, "--epoch", 1))
+    assert "warning: --normal has no effect here: coordinates alone reach the model\n" in out.err
+    before = {key.removeprefix("ACT_encoder."): value for key, value in checkpoint.read_weights(student).items()}
+    after = checkpoint.read_weights(tmp_path / "work_dirs/s3dis/semantic_segmentation/default/ckpt-last.pth")
+    same = {key for key, value in after.items() if key in before and value.equal(before[key])}
+    assert {key for key in after if key.startswith(("blocks.", "pos_embed.", "norm."))} <= same
+    assert not {key for key in after if key.startswith(("convs", "propagation_0_cls."))} & same
+
+
 def test_mistakes_are_one_line(run, tmp_path):
     root = write_rooms(tmp_path / "rooms", (1, 2))
     for argv, message in (
