@@ -12,8 +12,8 @@ MODELNET40 = (
 def known_names(config, classes):
     """Return the names of the ``classes`` classes of the config's data set, or ``class 0`` … where it is not known."""
     name = config.get("dataset", {}).get("train", {}).get("_base_", {}).get("NAME", "")
-    tables = {"ModelNet": (MODELNET10, MODELNET40), "ModelNetHDF5": (MODELNET40,), "ScanObjectNN": (SCANOBJECTNN,),
-              "ScanObjectNN_hardest": (SCANOBJECTNN,)}
+    tables = {"ModelNet": (MODELNET10, MODELNET40), "ModelNetHDF5": (MODELNET40,), "ModelNet40_SVM": (MODELNET40,),
+              "ScanObjectNN": (SCANOBJECTNN,), "ScanObjectNN_hardest": (SCANOBJECTNN,)}
     for table in tables.get(name, ()):
         if len(table) == classes:
             return list(table)

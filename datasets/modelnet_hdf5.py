@@ -3,11 +3,11 @@ import pathlib
 
 import numpy as np
 
-from datasets.base import read_lines
+from datasets.base import SUBSETS, read_lines
 from datasets.build import DATASETS
 from datasets.class_names import MODELNET40
 from datasets.h5_files import H5Clouds
-from utils.errors import DataError
+from utils.errors import ConfigError, DataError
 
 ADVICE = "see 'modelnet40_ply_hdf5_2048' in DATASET.md for the folder and where to get it"
 
@@ -36,3 +36,15 @@ class ModelNetHDF5(H5Clouds):
         self.clouds, self.labels = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         self.ids = [f"{path.stem}-{index}" for path, (_, labels) in zip(paths, parts, strict=True)
                     for index in range(len(labels))]
+
+
+@DATASETS.register
+class ModelNet40_SVM(ModelNetHDF5):
+    """The same files under the name and keys of I2P-MAE: ``DATA_DIR``, ``partition`` (a subset) and ``num_points``."""
+
+    def __init__(self, *, DATA_DIR, partition=None, num_points=2048, subset=None, npoints=None):
+        if partition is None and subset is None:
+            raise ConfigError("ModelNet40_SVM needs partition (or subset): train or test")
+        if partition and subset and SUBSETS.get(partition, partition) != SUBSETS.get(subset, subset):
+            raise ConfigError(f"partition is {partition}, but subset is {subset}: give one of them")
+        super().__init__(DATA_PATH=DATA_DIR, subset=subset or partition, npoints=npoints or num_points)

@@ -15,6 +15,9 @@ from utils.checkpoint import load_model, read_weights
 from utils.config import plain
 from utils.errors import ConfigError
 
+# how the papers augment training clouds, where it is not ACT's way, by model
+AUGMENTATION = {"I2P_MAE_ModelNet40": ["ScaleAndTranslate"], "I2P_MAE_ScanObjectNN": ["Scale", "Rotate"]}
+
 
 class Classification(Task):
     """The task of fine-tuning: cross-entropy, validated by overall and mean class accuracy."""
@@ -45,7 +48,7 @@ class Classification(Task):
         if not args.test:
             self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
         self.val_loader = build_loader(experiment, evaluated, 2 * config.total_bs)
-        self.augment = build_transform(config.get("train_transforms", ["Rotate"]))
+        self.augment = build_transform(config.get("train_transforms", AUGMENTATION.get(config.model.NAME, ["Rotate"])))
         self.vote_augment = build_transform(config.get("test_transforms", ["ScaleAndTranslate"]))
         self.notes = {"model": plain(config.model), "npoints": self.npoints, "class_names": list(evaluated.class_names),
                       "up": getattr(evaluated, "up", "y")}

@@ -2,7 +2,7 @@
 from models.pretrained import build_pretrained
 from tools.builder import build_dataset, build_loader
 from tools.experiment import open_experiment, summarize
-from tools.probe import LOGISTIC_C, NEIGHBOURS, SVM_C, extract_features, fit_probe
+from tools.probe import LOGISTIC_C, NEIGHBOURS, SVC_C, SVM_C, extract_features, fit_probe
 from utils import checkpoint, distributed
 from utils.errors import ConfigError
 from utils.parser import PROBED
@@ -23,10 +23,9 @@ def run(args):
     splits = ["extra_train" if "extra_train" in config.dataset else "train", "val"]
     datasets = {split: build_dataset(experiment, split) for split in splits}
     summarize(experiment, model, datasets)
-    npoints = config.get("npoints", datasets["val"].npoints)
     with experiment.autocast():
         train, test = (extract_features(model, build_loader(experiment, data, 2 * config.total_bs), experiment.device,
-                                        npoints) for data in datasets.values())
+                                        config.get("npoints", data.npoints)) for data in datasets.values())
     accuracies = distributed.from_main(lambda: report(experiment, train, test))
     experiment.close()
     return accuracies
@@ -54,8 +53,9 @@ def report(experiment, train, test):
         "Logistic regression": (LogisticRegression(max_iter=300), "C", keys.get("logistic_c", LOGISTIC_C)),
         "k nearest neighbours": (KNeighborsClassifier(), "n_neighbors",
                                  [k for k in keys.get("neighbours", NEIGHBOURS) if 2 * len(train[1]) >= 3 * k] or [1])}
-    if "svc_c" in keys:  # as I2P-MAE has it
-        probes["Linear SVC"] = (SVC(kernel="linear"), "C", keys["svc_c"])
+    costs = keys["svc_c"] if "svc_c" in keys else SVC_C.get(experiment.args.test_svm)
+    if costs:  # as I2P-MAE has it
+        probes["Linear SVC"] = (SVC(kernel="linear"), "C", costs)
     accuracies = {}
     for name, (estimator, parameter, values) in probes.items():
         accuracies[name], chosen, searched = fit_probe(estimator, {parameter: values}, train, test, seed,

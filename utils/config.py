@@ -26,8 +26,9 @@ SECTIONS = {
 }
 MOST_VALUES, DEEPEST = 100_000, 40  # of a file
 DEFAULTS = {"step_per_update": 1}
-REQUIRED = ("optimizer.type", "optimizer.kwargs.lr", "scheduler.type", "scheduler.kwargs.epochs",
-            "dataset.train._base_", "model.NAME", "total_bs", "max_epoch")
+REQUIRED = ("model.NAME", "total_bs")
+REQUIRED_FOR_TRAINING = ("optimizer.type", "optimizer.kwargs.lr", "scheduler.type", "scheduler.kwargs.epochs",
+                         "dataset.train._base_", "max_epoch")
 
 
 class Loader(yaml.SafeLoader):
@@ -57,14 +58,14 @@ def load_config(path, overrides=()):
     A top-level ``_base_`` names a file to start from; ``_base_`` inside a dataset split names the file of that data
     set. Raises ConfigError naming the file, the key and the nearest valid one.
     """
-    config = _read(pathlib.Path(path))
-    for override in overrides:
-        _override(config, override)
+    config = load_section(path, overrides)
     try:
         for key, value in DEFAULTS.items():
             config.setdefault(key, value)
         _check(config, SECTIONS, "")
-        _require(config)
+        _require(config, REQUIRED)
+        if "train" in config.get("dataset", {}) or "extra_train" not in config.get("dataset", {}):
+            _require(config, REQUIRED_FOR_TRAINING)  # otherwise it is for probing alone
         _check_numbers(config)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
@@ -76,7 +77,33 @@ def load_section(path, overrides=()):
     config = _read(pathlib.Path(path))
     for override in overrides:
         _override(config, override)
+    try:
+        _replace_svm(config.get("dataset"))
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
     return config
+
+
+def _replace_svm(splits):
+    """Put what I2P-MAE's files call ``dataset.svm`` where it is used: ``extra_train`` and ``val``.
+
+    It is a data set, of which both subsets are meant, or a section of each subset. A ``val`` beside it, which I2P-MAE's
+    files have for no use, gives way.
+    """
+    if not isinstance(splits, dict) or "svm" not in splits:
+        return
+    svm = splits.pop("svm")
+    halves = {"train": svm, "test": svm}
+    if isinstance(svm, dict) and "_base_" not in svm:
+        halves = {"train": svm.get("train"), "test": svm.get("test", svm.get("val"))}
+    for subset, target in (("train", "extra_train"), ("test", "val")):
+        half = halves[subset]
+        if not isinstance(half, dict) or not isinstance(half.get("_base_"), dict):
+            raise ConfigError("key 'dataset.svm' must be a data set (_base_, others), or hold the sections train and "
+                              "test")
+        base, others = ({key: value for key, value in (half.get(name) or {}).items()
+                         if key not in ("subset", "partition")} for name in ("_base_", "others"))
+        splits[target] = {"_base_": base, "others": {**others, "subset": subset}}
 
 
 def apply_few_shot(config, args):
@@ -101,7 +128,7 @@ def _check_numbers(config):
         value = config.get(key, least)
         if isinstance(value, bool) or not isinstance(value, int) or value < least:
             raise ConfigError(f"key '{key}' is {value}; it must be a whole number of at least {least}")
-    rate = config["optimizer"]["kwargs"]["lr"]
+    rate = config.get("optimizer", {}).get("kwargs", {}).get("lr", 0)
     if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate < 0:
         raise ConfigError(f"key 'optimizer.kwargs.lr' is {rate}; it must be a number of at least 0")
 
@@ -215,8 +242,16 @@ def _check(config, known, prefix):
             _check(value, known[key], f"{prefix}{key}.")
 
 
-def _require(config):
-    for path in REQUIRED:
+def require_for_training(config, path):
+    """Raise ConfigError where ``config``, of the file ``path``, lacks what training needs."""
+    try:
+        _require(config, REQUIRED_FOR_TRAINING)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}; training needs it") from None
+
+
+def _require(config, keys):
+    for path in keys:
         section = config
         for key in path.split("."):
             if not isinstance(section, dict) or key not in section:

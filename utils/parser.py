@@ -8,7 +8,8 @@ from utils.environment import whole_number
 from utils.errors import ConfigError
 
 # names of data after --test_svm, as I2P-MAE has them → the data sets that they stand for
-PROBED = {"modelnet40": ("ModelNet", "ModelNetHDF5"), "scan": ("ScanObjectNN", "ScanObjectNN_hardest")}
+PROBED = {"modelnet40": ("ModelNet", "ModelNetHDF5", "ModelNet40_SVM"),
+          "scan": ("ScanObjectNN", "ScanObjectNN_hardest")}
 
 FEW_SHOT = ("way", "shot", "fold")
 # published flags without a meaning here → why

@@ -2,7 +2,7 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets import ModelNetHDF5
+from datasets import ModelNet40_SVM, ModelNetHDF5
 from utils.errors import ConfigError, DataError
 
 
@@ -50,6 +50,17 @@ def test_classes_of_the_folder_are_taken(folder):
     (folder / "shape_names.txt").write_text("one\ntwo")
     with pytest.raises(DataError, match="ply_data_test0.h5 has labels from 4 to 4, but there are 2 classes"):
         ModelNetHDF5(DATA_PATH=folder, subset="test", npoints=8)
+
+
+def test_the_name_and_keys_of_i2p_mae(folder):
+    train = ModelNet40_SVM(DATA_DIR=str(folder), partition="train", num_points=16)
+    assert train.labels.tolist() == [30, 0, 2, 39, 1]
+    assert train[0][0].shape == (16, 3)
+    assert ModelNet40_SVM(DATA_DIR=str(folder), subset="val", partition="test", num_points=16).labels.tolist() == [4, 4]
+    with pytest.raises(ConfigError, match="partition is train, but subset is test: give one of them"):
+        ModelNet40_SVM(DATA_DIR=str(folder), subset="test", partition="train")
+    with pytest.raises(ConfigError, match="needs partition"):
+        ModelNet40_SVM(DATA_DIR=str(folder))
 
 
 def test_errors(folder, tmp_path):

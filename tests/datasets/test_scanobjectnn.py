@@ -49,6 +49,57 @@ def test_both_spellings_of_the_folder(root):
     assert len(ScanObjectNN(ROOT=root / "h5_files" / "main_split", subset="test", npoints=32)) == 4
 
 
+HARD = "augmentedrot_scale75"
+
+
+@pytest.fixture
+def splits(tmp_path):
+    """h5_files with both folders; a file's first label tells which one it is."""
+    kinds = [(folder, ending) for folder in ("main_split", "main_split_nobg") for ending in ("", f"_{HARD}")]
+    for label, (folder, ending) in enumerate(kinds):
+        write(tmp_path / "h5_files" / folder / f"test_objectdataset{ending}.h5", np.zeros((2, 32, 3)), [label, 5])
+    return tmp_path
+
+
+@pytest.mark.parametrize(("split", "folder", "label"), [("OBJ_BG", "main_split", 0), ("PB", "main_split", 1),
+                                                       ("OBJ", "main_split_nobg", 2)])
+def test_splits_as_i2p_mae_has_them(splits, split, folder, label):
+    def build(root, **keys):
+        return ScanObjectNN(ROOT=str(root), SPLIT=split, subset="test", **{"N_POINTS": 32, **keys})
+
+    (splits / "linked").symlink_to(splits / "h5_files" / folder)
+    for root in (splits, splits / "h5_files", splits / "h5_files" / folder, splits / folder, splits / "linked"):
+        assert build(root).labels.tolist() == [label, 5]
+    assert build(splits, npoints=8)[0][0].shape == (8, 3)
+    with pytest.raises(ConfigError, match="npoints is 64, but N_POINTS, .*, is 32"):
+        build(splits, npoints=64)
+    (splits / "h5_files" / folder).rename(splits / folder)
+    for root in (splits, splits / "h5_files" / folder):
+        assert build(root).labels.tolist() == [label, 5]
+    (splits / folder).rename(splits / "own")
+    assert build(splits / "own").labels.tolist() == [label, 5]
+    with pytest.raises(DataError, match=rf"absent/{folder}/test_objectdataset.*h5 does not exist: get it from https"):
+        build(splits / "absent")
+
+
+def test_splits_that_are_not_clear(splits):
+    def build(root, split, kind=ScanObjectNN):
+        return kind(ROOT=str(root), SPLIT=split, subset="test", N_POINTS=32)
+
+    for split, folder, other in (("OBJ", "main_split", "main_split_nobg"), ("OBJ_BG", "main_split_nobg", "main_split"),
+                                 ("PB", "main_split_nobg", "main_split")):
+        with pytest.raises(ConfigError, match=f"SPLIT is {split}, which is in {other}, but ROOT is .*{folder}:"):
+            build(splits / "h5_files" / folder, split)
+    write(splits / "h5_files" / "test_objectdataset.h5", np.zeros((1, 32, 3)), [0])
+    with pytest.raises(ConfigError, match="does not tell which files are meant, those of .*main_split or .*h5_files"):
+        build(splits / "h5_files", "OBJ_BG")
+    with pytest.raises(ConfigError, match="SPLIT 'HARD' is not one of OBJ, OBJ_BG, PB"):
+        build(splits, "HARD")
+    assert build(splits, "PB", ScanObjectNN_hardest).labels.tolist() == [1, 5]
+    with pytest.raises(ConfigError, match="SPLIT is OBJ, but ScanObjectNN_hardest is PB"):
+        build(splits, "OBJ", ScanObjectNN_hardest)
+
+
 @pytest.mark.parametrize(("clouds", "labels", "message"), [
     (np.zeros((2, 32, 2)), [0, 1], r"'data' of shape \(2, 32, 2\)"),
     (np.zeros((2, 32, 3)), [0], r"'label' of shape \(1,\)"),

@@ -63,3 +63,16 @@ def write_few_shot(root, way=5, shot=2, folds=1, points=8192, tests=1):
                    for subset, count in (("train", shot), ("test", tests))}
         with open(folder / f"{fold}.pkl", "wb") as file:
             pickle.dump(content, file)
+
+
+def write_shapenet(root, count=4, points=2048):
+    """Write clouds and lists in the folders of ShapeNet-55."""
+    lists, folder = root / "data" / "ShapeNet55-34" / "ShapeNet-55", root / "data" / "ShapeNet55-34" / "shapenet_pc"
+    lists.mkdir(parents=True)
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for subset in ("train", "test"):
+        names = [f"{('02691156', '03001627')[index % 2]}-{subset}{index}.npy" for index in range(count)]
+        (lists / f"{subset}.txt").write_text("\n".join(names))
+        for name, cloud in zip(names, clouds(rng, count, points), strict=True):
+            np.save(folder / name, cloud)

@@ -26,9 +26,9 @@ class Commands:
         """Return the folder of an experiment with a tiny config."""
         return self.folder / "work_dirs" / name / "cfgs" / exp_name
 
-    def __call__(self, name, *flags, status=0):
+    def __call__(self, name, *flags, status=0, module=None):
         """Run config ``name``, or the one in a file, with ``flags`` and return (stdout, stderr); assert the status."""
-        module = autoencoder_command if name == "autoencoder" else main_command
+        module = module or (autoencoder_command if name == "autoencoder" else main_command)
         config = name if isinstance(name, pathlib.Path) else self.folder / "cfgs" / f"{name}.yaml"
         argv = [module.__name__, "--config", str(config), "--work_dir",
                 f"{self.folder}/work_dirs", "--num_workers", "0", "--device", "cpu", *map(str, flags)]

@@ -1,6 +1,6 @@
 import pytest
 
-from utils.config import load_config, save_config
+from utils.config import load_config, require_for_training, save_config
 from utils.errors import ConfigError
 
 MINIMAL = """
@@ -87,3 +87,33 @@ def test_a_saved_config_loads_to_the_same(config, tmp_path):
     loaded = load_config(config, ["model.depth=5"])
     save_config(loaded, tmp_path / "saved.yaml")
     assert load_config(tmp_path / "saved.yaml") == loaded
+
+
+def splits_of(path, svm):
+    added = f"subset: train}}}}\n  val: {{_base_: data.yaml}}\n  svm: {svm}\n"
+    path.write_text(MINIMAL.replace("subset: train}}\n", added))
+    return load_config(path).dataset
+
+
+def test_the_data_of_a_linear_svm(config):
+    """``dataset.svm``, as I2P-MAE's files have it, stands for both subsets of one data set or names each."""
+    half = "_base_: data.yaml, others: {subset: train, size: 3}"
+    for svm in ("{_base_: data.yaml, others: {partition: train, size: 3}}",
+                f"{{train: {{{half}}}, test: {{_base_: data.yaml, others: {{size: 3}}}}}}"):
+        splits = splits_of(config, svm)
+        assert "svm" not in splits
+        for name, subset in (("extra_train", "train"), ("val", "test")):
+            assert splits[name] == {"_base_": {"NAME": "Shapes", "N_POINTS": 64}, "others": {"subset": subset, "size": 3}}
+    for svm in ("3", "{train: {_base_: data.yaml}}", "{_base_: 3}", "{train: 1, test: 2}"):
+        with pytest.raises(ConfigError, match="config.yaml: key 'dataset.svm' must be a data set"):
+            splits_of(config, svm)
+
+
+def test_a_config_for_probes_alone(config):
+    config.write_text("dataset: {svm: {_base_: data.yaml}}\nmodel: {NAME: I2P_MAE}\ntotal_bs: 8\n")
+    loaded = load_config(config)
+    with pytest.raises(ConfigError, match="config.yaml: key 'optimizer.type' is missing; training needs it"):
+        require_for_training(loaded, config)
+    config.write_text("dataset: {val: {_base_: data.yaml}}\nmodel: {NAME: I2P_MAE}\ntotal_bs: 8\n")
+    with pytest.raises(ConfigError, match="config.yaml: key 'optimizer.type' is missing"):
+        load_config(config)
