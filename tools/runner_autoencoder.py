@@ -3,6 +3,7 @@ import numpy as np
 import torch
 
 from models import build_model_from_cfg
+from models.prompted import without_weights
 from tools import trainer
 from tools.builder import build_dataset, build_loader, cosine_ramp
 from tools.experiment import open_experiment, summarize
@@ -29,8 +30,10 @@ class Autoencoding(Task):
         config = experiment.config
         self.metrics = {config.get("consider_metric", "CDL1"): "ckpt-best.pth"}
         self.notes = {"model": plain(config.model)}
-        self.model = build_model_from_cfg(config.model)
-        path = experiment.args.ckpts or experiment.args.start_ckpts
+        path, section = experiment.args.ckpts or experiment.args.start_ckpts, {**config.model}
+        if (path or experiment.args.resume) and "visual_embed_type" in section:  # the file holds these weights too
+            section |= without_weights(section)
+        self.model = build_model_from_cfg(section)
         if path:
             experiment.log.info(load_model(self.model, read_weights(path), path))
         self.model.to(experiment.device)

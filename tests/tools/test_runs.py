@@ -154,3 +154,18 @@ def test_compiled_training_is_the_same(command):
                       "model.drop_path_rate=0", "model.transfer_type=linear").out  # nothing random
         losses.append(numbers(r"Epoch 0/0  loss ([\d.]+)", out)[0])
     assert losses[1] == pytest.approx(losses[0], rel=1e-3)
+
+
+def test_a_checkpoint_of_stage_one_needs_no_download(command, monkeypatch):
+    """It holds the image Transformer too."""
+    command("autoencoder", "--set", "max_epoch=0")
+    trained = command.experiment("autoencoder") / "ckpt-last.pth"
+    monkeypatch.setattr("models.foundation.weights._download", lambda *_, **__: pytest.fail("downloaded"))
+    wanted = ("--set", "model.visual_embed_pretrained=true")
+    assert "Validation  F-Score" in command("autoencoder", "--val", "--ckpts", trained, *wanted).out
+    command("autoencoder", "--test", "--ckpts", trained, *wanted)
+    assert list(command.folder.rglob("input.ply"))
+    command("autoencoder", "--start_ckpts", trained, "--exp_name", "more", *wanted, "max_epoch=0")
+    assert "Resuming after epoch 0" in command("autoencoder", "--resume", *wanted).out
+    with pytest.raises(pytest.fail.Exception, match="downloaded"):
+        command("autoencoder", "--exp_name", "new", *wanted)

@@ -103,7 +103,8 @@ def test_the_data_of_a_linear_svm(config):
         splits = splits_of(config, svm)
         assert "svm" not in splits
         for name, subset in (("extra_train", "train"), ("val", "test")):
-            assert splits[name] == {"_base_": {"NAME": "Shapes", "N_POINTS": 64}, "others": {"subset": subset, "size": 3}}
+            assert splits[name]._base_ == {"NAME": "Shapes", "N_POINTS": 64}
+            assert splits[name].others == {"subset": subset, "size": 3}
     for svm in ("3", "{train: {_base_: data.yaml}}", "{_base_: 3}", "{train: 1, test: 2}"):
         with pytest.raises(ConfigError, match="config.yaml: key 'dataset.svm' must be a data set"):
             splits_of(config, svm)
