@@ -3,6 +3,7 @@
 A fold has ``shot`` training clouds of each of ``way`` random classes, from the training set, and 20 of each from the
 test set. A fold depends on the seed, its way, shot and number alone.
 """
+import pathlib
 import pickle
 
 import numpy as np
@@ -13,7 +14,7 @@ from datasets.few_shot import fold_path
 from utils.command import run_command
 from utils.config import load_section
 from utils.errors import ConfigError, UserError
-from utils.files import replacing
+from utils.files import check_writable, replacing
 from utils.parser import ArgumentParser, natural, positive
 
 TESTS = 20  # test clouds a class
@@ -59,6 +60,11 @@ def parse(argv=None):
 
 def main():
     args = parse()
+    try:
+        pathlib.Path(args.output).mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{args.output} cannot be made: {error.strerror}") from error
+    check_writable(pathlib.Path(args.output) / "fold")
     base = load_section(args.config, args.set)
     train, test = (build_dataset_from_cfg(base, {"subset": subset}) for subset in ("train", "test"))
     tasks = [(way, shot, fold) for way in args.ways for shot in args.shots for fold in range(args.folds)]

@@ -58,12 +58,17 @@ def read_h5(path, advice):
     if not path.is_file():
         raise DataError(f"{path} does not exist: {advice}")
     try:
-        with h5py.File(path) as file:
+        with h5py.File(path, locking=False) as file:  # another program may have it open
             clouds, labels = read_dataset(file, "data"), read_dataset(file, "label")
     except KeyError as error:
         raise DataError(f"{path} lacks 'data' or 'label'; is it another file? {advice}") from error
     except (OSError, RuntimeError, TypeError, ValueError, MemoryError) as error:
         reason = " ".join(str(error).split())[:120]
+        if "already open for write" in str(error):
+            raise DataError(f"{path} is open for writing in another program: close it there, or, if that has crashed, "
+                            f"run h5clear -s on the file") from error
+        if isinstance(error, PermissionError):
+            raise DataError(f"{path} cannot be read: {error.strerror}") from error
         raise DataError(f"{path} is damaged or not an HDF5 file ({reason}): {advice}") from error
     labels = labels.reshape(-1) if labels.ndim and labels.size == len(labels) else labels
     if clouds.ndim != 3 or clouds.shape[2] != 3 or clouds.dtype.kind not in "fiu" or not len(clouds):

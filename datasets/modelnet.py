@@ -1,6 +1,7 @@
 """ModelNet10 and ModelNet40 with normals: text files, processed once into the published pickles."""
 import pathlib
 import pickle
+import warnings
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from datasets.build import DATASETS
 from datasets.safe_pickle import load_pickle, whole_number
 from extensions.ops import furthest_point_sample
 from utils.errors import ConfigError, DataError
-from utils.files import replacing
+from utils.files import replacing, why_not_writable
 from utils.text import read_text
 
 ADVICE = "see 'ModelNet' in DATASET.md for the folders and where to get them"
@@ -42,13 +43,21 @@ class ModelNet(CloudsInMemory):
         listing = folder / f"modelnet{NUM_CATEGORY}_{self.subset}.txt"
         self.ids = read_lines(listing, ADVICE)
         cache = folder / f"modelnet{NUM_CATEGORY}_{self.subset}_{N_POINTS}pts_fps.dat"
-        if not cache.exists():
-            write_cache(cache, *self.process(folder, N_POINTS, listing))
-        self.clouds, self.labels = self.read_cache(cache, N_POINTS)
+        content = load_pickle(cache) if cache.exists() else self.make_cache(cache, folder, N_POINTS, listing)
+        self.clouds, self.labels = self.checked(content, cache, N_POINTS)
 
-    def read_cache(self, path, points):
-        """Return the clouds and labels in the pickle ``path``, checked."""
-        content = load_pickle(path)
+    def make_cache(self, path, folder, points, listing):
+        """Return [clouds, labels], sampled from the text files, and write them to ``path`` where that is possible."""
+        problem = why_not_writable(path)
+        if problem:  # said before the sampling, which takes long
+            warn_unwritten(path, problem)
+        content = self.process(folder, points, listing)
+        if not problem:
+            write_cache(path, content)
+        return content
+
+    def checked(self, content, path, points):
+        """Return the clouds and labels in ``content``, of the pickle ``path``, checked."""
         if (not isinstance(content, list) or len(content) != 2 or not all(isinstance(part, list) for part in content)
                 or len(content[0]) != len(content[1])):
             raise DataError(f"{path} is not a pickle of [clouds, labels]")
@@ -68,7 +77,7 @@ class ModelNet(CloudsInMemory):
         return clouds, labels
 
     def process(self, folder, points, listing):
-        """Read the text files of ``listing`` and sample each to ``points`` points; returns clouds and labels."""
+        """Read the text files of ``listing`` and sample each to ``points`` points; returns [clouds, labels]."""
         number = {name: index for index, name in enumerate(self.class_names)}
         categories = [name.rsplit("_", 1)[0] for name in self.ids]
         for name, category in zip(self.ids, categories, strict=True):
@@ -86,7 +95,7 @@ class ModelNet(CloudsInMemory):
             xyz = torch.from_numpy(np.ascontiguousarray(cloud[:, :3])).unsqueeze(0)
             clouds.append(cloud[furthest_point_sample(xyz, points, skip_origin=False)[0].numpy()])
             labels.append(np.array([number[category]], np.int32))
-        return clouds, labels
+        return [clouds, labels]
 
 
 def read_numbers(path):
@@ -99,10 +108,15 @@ def read_numbers(path):
         raise DataError(f"{path} is not a file of comma-separated numbers: {' '.join(str(error).split())}") from error
 
 
-def write_cache(path, clouds, labels):
-    """Pickle ``[clouds, labels]`` to ``path`` by way of a temporary file."""
+def write_cache(path, content):
+    """Pickle ``content`` to ``path`` by way of a temporary file; where that cannot be done, say so and go on."""
     try:
         with replacing(path) as file:
-            pickle.dump([clouds, labels], file)
+            pickle.dump(content, file)
     except OSError as error:
-        raise DataError(f"the cache {path} cannot be written: {error.strerror}") from error
+        warn_unwritten(path, error.strerror)
+
+
+def warn_unwritten(path, reason):
+    warnings.warn(f"the cache {path} cannot be written ({reason}): the clouds will be sampled again next time",
+                  stacklevel=2)

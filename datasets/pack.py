@@ -14,7 +14,7 @@ from tqdm import tqdm
 from datasets.base import check_cloud, load_npy, parse_json
 from utils.command import run_command
 from utils.errors import DataError
-from utils.files import replacing
+from utils.files import check_writable, replacing
 from utils.parser import ArgumentParser
 
 NAME = "packed.safetensors"
@@ -76,6 +76,7 @@ def pack_folder(folder):
         raise DataError(f"{folder} cannot be read: {error.strerror}") from error
     if not names:
         raise DataError(f"{folder} holds no .npy files")
+    check_writable(folder / NAME)
     header, offset = {}, 0
     for name in tqdm(names, "sizes", unit="file", disable=None):
         shape = load_npy(folder / name).shape

@@ -82,11 +82,7 @@ class Room:
             xyz = np.load(self.folder / "xyz.npy", mmap_mode="r")
             label, starts = (np.load(self.folder / f"{name}.npy") for name in ("label", "starts"))
             return [xyz, label, None, starts] if fit_together(xyz, label, starts) else None
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            raise DataError(f"{self.folder} cannot be read: {error.strerror}") from error
-        except NPY_ERRORS:  # damaged, so it is made anew
+        except NPY_ERRORS:  # absent, another user's or damaged: the room is sorted anew
             return None
 
     def write_cache(self, arrays):

@@ -1,9 +1,10 @@
 """Draws docs/methods.png, how ACT and I2P-MAE learn from a 2D Transformer: ``python docs/draw_methods.py``."""
 import pathlib
+import sys
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
-from matplotlib.patches import FancyBboxPatch, Patch
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+
+from utils.agg import FancyBboxPatch, Figure, FigureCanvasAgg, Patch  # noqa: E402 - the project's folder is not on it
 
 COLOURS = {"data": "#ececec", "trained": "#ffd9a8", "frozen": "#bcd7f0", "loss": "#f3b5b5"}
 MEANING = {"data": "data", "trained": "trained", "frozen": "frozen, pretrained in 2D or before", "loss": "loss"}

@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 SOURCES = pathlib.Path(__file__).resolve().parent / "csrc"
@@ -31,9 +32,9 @@ def library(device, torch_root, torch_version, architectures=()):
         torch_version: its version; another one has another library.
         architectures: nvcc's architecture flags, see ``nvcc_flags``.
     """
-    tools = {"cpu": [cxx()], "cuda": [cxx(), nvcc()]}[device]
+    tools = [cxx(), nvcc()] if device == "cuda" else [cxx()]
     name = f"act_ops_{device}-{fingerprint(tools, torch_version, *architectures)}.so"
-    folder = cache()
+    folder = cache(name)
     path = folder / name
     if not path.is_file():
         with _locked(folder / f"{name}.lock"):
@@ -45,7 +46,11 @@ def library(device, torch_root, torch_version, architectures=()):
 
 def cxx():
     """Return the command of the C++ compiler: that of the environment variable CXX, or the first found."""
-    if os.environ.get("CXX"):
+    if os.environ.get("CXX", "").strip():
+        try:
+            shlex.split(os.environ["CXX"])
+        except ValueError as error:
+            raise CompileError(f"the environment variable CXX is '{os.environ['CXX']}': {error}") from error
         return os.environ["CXX"]
     found = next(filter(None, map(shutil.which, ("g++", "clang++", "c++"))), None)
     if found is None:
@@ -95,17 +100,25 @@ def processor():
     return platform.processor()
 
 
-def cache():
-    """Return a folder for compiled libraries: of ACT_OPS_CACHE or the user's cache, else one of temporary files."""
+def cache(name=""):
+    """Return the first folder that holds the library ``name`` or can be written.
+
+    It is that of ACT_OPS_CACHE, one in the user's cache, or one of temporary files. Where it is not the one that
+    ACT_OPS_CACHE names, a warning says so.
+    """
     home = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    asked = os.environ.get("ACT_OPS_CACHE")
+    asked = os.environ.get("ACT_OPS_CACHE", "").strip()
     shared = f"{tempfile.gettempdir()}/act_ops-{os.getuid()}"
     for folder in filter(None, (asked, f"{home}/act_ops", shared)):
         with contextlib.suppress(OSError):
+            if folder != shared and name and os.path.isfile(f"{folder}/{name}"):  # on a read-only disk, perhaps
+                return pathlib.Path(folder)
             pathlib.Path(folder).mkdir(parents=True, exist_ok=True, mode=0o700)
             if folder == shared and os.lstat(folder).st_uid != os.getuid():
                 raise CompileError(f"{folder} belongs to another user; set ACT_OPS_CACHE to a folder of your own")
             if os.access(folder, os.W_OK):
+                if asked not in ("", folder):
+                    warnings.warn(f"ACT_OPS_CACHE is {asked}, which cannot be written: {folder} is used", stacklevel=2)
                 return pathlib.Path(folder)
     raise CompileError("no folder for compiled operators can be written; set ACT_OPS_CACHE to one")
 

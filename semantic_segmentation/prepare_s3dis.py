@@ -18,7 +18,7 @@ sys.path.insert(0, str(ROOT))
 from datasets.s3dis import CLASS_NAMES  # noqa: E402 - the script's folder is on the path, the project's is not
 from utils.command import run_command  # noqa: E402
 from utils.errors import DataError, UserError, one_line  # noqa: E402
-from utils.files import replacing  # noqa: E402
+from utils.files import check_writable, replacing  # noqa: E402
 from utils.parser import ArgumentParser, positive  # noqa: E402
 
 CLUTTER = CLASS_NAMES.index("clutter")  # what unknown objects count as, such as stairs
@@ -95,6 +95,7 @@ def prepare(source, output, workers):
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{output} cannot be made: {error.strerror}") from error
+    check_writable(output / "room.npy")
     targets = {folder: output / f"{folder.parts[-3]}_{folder.parts[-2]}.npy" for folder in find_rooms(source)}
     missing = {folder: target for folder, target in targets.items() if not target.exists()}
     errors = {}

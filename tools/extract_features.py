@@ -10,7 +10,7 @@ sys.path.insert(0, str(ROOT))
 from tools.own_files import Model, add_arguments, each_file  # noqa: E402 - the script's folder is on the path
 from utils.command import run_command  # noqa: E402
 from utils.errors import DataError, UserError  # noqa: E402
-from utils.files import replacing  # noqa: E402
+from utils.files import check_writable, replacing  # noqa: E402
 from utils.parser import ArgumentParser  # noqa: E402
 
 
@@ -24,6 +24,7 @@ def parse(argv=None):
 
 def main():
     args = parse()
+    check_writable(args.output)
     model, names, features = Model(args, head=False), [], []
 
     def keep(file, points):

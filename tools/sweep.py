@@ -36,6 +36,7 @@ from utils.command import run_command  # noqa: E402
 from utils.config import apply_few_shot, load_config, plain, read_yaml, replace_text  # noqa: E402
 from utils.distributed import check_alone  # noqa: E402
 from utils.errors import ConfigError, UserError, one_line  # noqa: E402
+from utils.files import check_writable  # noqa: E402
 from utils.parser import ArgumentParser, autoencoder_arguments, main_arguments  # noqa: E402
 from utils.registry import nearest  # noqa: E402
 
@@ -153,7 +154,11 @@ def main(argv=None):
     check_alone("tools/sweep.py")
     sweep, name = read_sweep(args.sweep), pathlib.Path(args.sweep).stem
     folder = pathlib.Path(args.work_dir) / "sweeps" / name
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder} cannot be made: {error.strerror}") from error
+    check_writable(folder / "table.md")
     results, failed = {}, 0
     for chosen in combinations(sweep["grid"]):
         for seed in sweep["seeds"]:

@@ -34,6 +34,7 @@ from utils import checkpoint, figures  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.errors import ConfigError  # noqa: E402
+from utils.files import check_writable  # noqa: E402
 from utils.metrics import align, codebook_perplexity  # noqa: E402
 from utils.parser import ArgumentParser, positive  # noqa: E402
 
@@ -285,6 +286,8 @@ def name_of(path):
 
 def main(argv=None):
     args = parse(argv)
+    for path in filter(None, (args.output, args.html)):
+        check_writable(path)
     device = choose_device(args.device)
     seed_everything(args.seed, deterministic=False)
     with torch.inference_mode():

@@ -30,6 +30,24 @@ def replacing(path, durable=False, keep=None):
         temporary.unlink(missing_ok=True)
 
 
+def why_not_writable(path):
+    """Return why no file ``path`` can be written, in a word or two, or None where it can."""
+    temporary = temporary_for(pathlib.Path(path))
+    try:
+        open(temporary, "wb").close()
+        temporary.unlink()
+    except OSError as error:
+        return error.strerror or str(error)
+    return None
+
+
+def check_writable(path):
+    """Raise UserError where the file ``path`` cannot be written: before the work whose result is to go there."""
+    reason = why_not_writable(path)
+    if reason:
+        raise UserError(f"{path} cannot be written: {reason}")
+
+
 def temporary_for(path):
     """Return an unused name for what is to become the file ``path``."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex[:12]}.part")

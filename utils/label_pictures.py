@@ -1,15 +1,13 @@
 """Pictures of labelled clouds: a colour a class."""
 import numpy as np
-from matplotlib.lines import Line2D
 
+from utils.agg import Line2D, colormaps
 from utils.pictures import check_points, new_figure, project, render
 
 
 def palette(count):
     """Return ``count`` colours (count, 3) uint8 that are told apart easily, the same at every call."""
-    import matplotlib
-
-    base = np.concatenate([matplotlib.colormaps[name].colors for name in ("tab20", "tab20b", "tab20c")])
+    base = np.concatenate([colormaps[name].colors for name in ("tab20", "tab20b", "tab20c")])
     order = np.concatenate([np.arange(0, len(base), 2), np.arange(1, len(base), 2)])  # strong ones first
     return np.rint(255 * base[order][np.arange(count) % len(base)]).astype(np.uint8)
 

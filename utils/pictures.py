@@ -1,11 +1,7 @@
 """Pictures of clouds and curves (PNG), and clouds as files (PLY)."""
 import numpy as np
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.image import imsave
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from utils.agg import ConstrainedLayoutEngine, Figure, FigureCanvasAgg, LinearSegmentedColormap, imsave
 from utils.files import replacing
 
 AZIMUTH, ELEVATION = np.radians(40), np.radians(22)  # of the viewer: about the y axis from +z, and above the ground

@@ -1,3 +1,5 @@
+import builtins
+import errno
 import pickle
 
 import numpy as np
@@ -56,6 +58,40 @@ def test_the_cache_alone_will_do(folder):
     first = build(folder, subset="test")[0][0]
     (folder / "bathtub" / "bathtub_0107.txt").unlink()
     assert torch.equal(build(folder, subset="test")[0][0], first)
+
+
+@pytest.fixture
+def read_only(folder, monkeypatch):
+    """Let no file below ``folder`` be opened for writing; file modes do not stop the superuser."""
+    opened = builtins.open
+
+    def refuse(file, mode="r", *args, **kwargs):
+        if str(file).startswith(str(folder)) and set(mode) & set("wax+"):
+            raise OSError(errno.EROFS, "Read-only file system")
+        return opened(file, mode, *args, **kwargs)
+
+    monkeypatch.setattr("builtins.open", refuse)
+
+
+def test_a_cache_that_cannot_be_written_is_said_before_the_sampling(folder, read_only, monkeypatch):
+    message = r"cache .*modelnet10_train_32pts_fps.dat cannot be written \(Read-only file system\): the clouds will be"
+    with pytest.warns(UserWarning, match=message):
+        data = build(folder)
+    assert (len(data), data.labels.tolist(), data[0][0].shape) == (3, [0, 1, 1], (32, 3))
+    assert not list(folder.glob("*.dat"))
+    monkeypatch.setattr(ModelNet, "process", lambda *_: pytest.fail("sampled"))
+    with pytest.warns(UserWarning, match=message), pytest.raises(pytest.fail.Exception, match="sampled"):
+        build(folder)
+
+
+def test_a_disk_that_is_full_at_the_end(folder, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("utils.files.os.replace", refuse)
+    with pytest.warns(UserWarning, match=r"cannot be written \(No space left on device\)"):
+        assert len(build(folder)) == 3
+    assert not [path for path in folder.iterdir() if path.name.startswith(".")]
 
 
 def test_samples_are_centred_and_scaled(folder):

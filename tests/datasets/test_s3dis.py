@@ -1,3 +1,5 @@
+import builtins
+import errno
 import pathlib
 import pickle
 import warnings
@@ -70,6 +72,23 @@ def test_many_rooms_need_few_open_files(tmp_path):
         data = build(root, test_area=6)
     assert len(data.all_rooms) == 61
     assert len(list(pathlib.Path("/proc/self/fd").iterdir())) - before <= 61 + 9
+
+
+def test_a_cache_that_can_be_neither_read_nor_written(root, monkeypatch):
+    """That of another user, say."""
+    expected = build(root)[0][0]
+    refused = "/.sorted/"
+    opened = builtins.open
+
+    def refuse(file, *args, **kwargs):
+        if refused in str(file):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(file, *args, **kwargs)
+
+    for name in ("builtins.open", "io.open"):
+        monkeypatch.setattr(name, refuse)
+    with pytest.warns(UserWarning, match="cannot be written: 5 rooms are kept in memory"):
+        assert build(root)[0][0].equal(expected)
 
 
 def test_coordinates_that_are_not_metres(root):

@@ -1,3 +1,6 @@
+import subprocess
+import sys
+
 import h5py
 import numpy as np
 import pytest
@@ -111,6 +114,27 @@ def test_wrong_contents(root, clouds, labels, message):
     write(folder / "test_objectdataset.h5", clouds, labels)
     with pytest.raises(DataError, match=message):
         ScanObjectNN(ROOT=folder, subset="test", npoints=32)
+
+
+@pytest.mark.parametrize("options", ["", ", libver='latest'"])
+def test_a_file_that_another_program_has_open(root, options):
+    """A viewer or a notebook; of the newest format the file itself says so, which only closing it undoes."""
+    path = root / "h5_files" / "main_split" / "test_objectdataset.h5"
+    hold = f"import h5py; file = h5py.File(r'{path}', 'r+'{options}); print('held', flush=True); input()"
+    if options:
+        clouds = ScanObjectNN(ROOT=path.parent, subset="test", npoints=32).clouds
+        with h5py.File(path, "w", libver="latest") as file:
+            file["data"], file["label"] = clouds, np.array([0, 14, 3, 3])
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", hold], **pipes) as other:
+        assert other.stdout.readline() == "held\n"
+        if options:
+            with pytest.raises(DataError, match="test_objectdataset.h5 is open for writing in another program: close"):
+                ScanObjectNN(ROOT=path.parent, subset="test", npoints=32)
+        else:
+            assert len(ScanObjectNN(ROOT=path.parent, subset="test", npoints=32)) == 4
+        other.communicate("\n")
+    assert len(ScanObjectNN(ROOT=path.parent, subset="test", npoints=32)) == 4
 
 
 def test_missing_and_damaged_files(root):

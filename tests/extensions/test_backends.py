@@ -90,7 +90,25 @@ def test_a_cache_that_cannot_be_written_is_passed_over(monkeypatch, tmp_path):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("ACT_OPS_CACHE", str(tmp_path / "file" / "below"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
-    assert compile.cache() == tmp_path / "home" / "act_ops"
+    with pytest.warns(UserWarning, match=r"ACT_OPS_CACHE is .*below, which cannot be written: .*home/act_ops is used"):
+        assert compile.cache() == tmp_path / "home" / "act_ops"
+
+
+def test_a_library_in_a_cache_that_cannot_be_written_is_used(monkeypatch, tmp_path):
+    """As in an image of a container, whose file system may be read-only."""
+    monkeypatch.setenv("ACT_OPS_CACHE", str(tmp_path))
+    monkeypatch.setattr(compile, "cxx", lambda: "true")
+    monkeypatch.setattr(compile, "nvcc", lambda: pytest.fail("nvcc is not needed for the CPU"))
+    monkeypatch.setattr(compile.os, "access", lambda *_: False)
+    path = tmp_path / f"act_ops_cpu-{compile.fingerprint(['true'], '2.10')}.so"
+    path.write_bytes(b"")
+    assert compile.library("cpu", TORCH, "2.10") == path
+
+
+def test_a_compiler_that_is_no_command(monkeypatch):
+    monkeypatch.setenv("CXX", "'g++")
+    with pytest.raises(CompileError, match="environment variable CXX is ''g\\+\\+': No closing quotation"):
+        compile.cxx()
 
 
 def test_architectures(monkeypatch):

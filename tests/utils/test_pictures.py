@@ -1,3 +1,9 @@
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
 import matplotlib.image
 import numpy as np
 import pytest
@@ -5,6 +11,7 @@ import trimesh
 
 from utils.pictures import demo_picture, project, reconstruction_picture, write_ply
 
+ROOT = pathlib.Path(__file__).parents[2]
 CLOUD = np.random.default_rng(0).normal(0, 0.3, (200, 3)).astype(np.float32)
 
 
@@ -121,3 +128,22 @@ def test_failed_writing_keeps_the_old_file(tmp_path, monkeypatch):
         write_ply(tmp_path / "c.ply", CLOUD[:3])
     assert (tmp_path / "c.ply").read_bytes() == before
     assert [path.name for path in tmp_path.iterdir()] == ["c.ply"]
+
+
+@pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "inline", "no such backend", "agg"])
+def test_a_backend_of_another_environment(tmp_path, backend):
+    """Notebooks set MPLBACKEND for all that they start."""
+    code = ("import sys; from utils.pictures import reconstruction_picture; import numpy as np, os, matplotlib; "
+            "reconstruction_picture(sys.argv[1], {'a': np.random.rand(50, 3)}); print(os.environ['MPLBACKEND'])")
+    got = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], cwd=ROOT, text=True, check=True,
+                         capture_output=True, env={**os.environ, "MPLBACKEND": backend})
+    assert got.stdout == f"{backend}\n"
+    assert (tmp_path / "a.png").stat().st_size > 1000
+
+
+def test_matplotlib_is_imported_in_one_place():
+    """Elsewhere a foreign MPLBACKEND would end the import."""
+    for folder in ("utils", "tools", "datasets", "models", "semantic_segmentation", "part_segmentation", "docs"):
+        for path in (ROOT / folder).rglob("*.py"):
+            text = path.read_text(encoding="utf-8")
+            assert path.name == "agg.py" or not re.search(r"^\s*(import|from) matplotlib", text, re.M), path
