@@ -3,6 +3,7 @@ import json
 import os
 import pathlib
 import tokenize
+import warnings
 
 import numpy as np
 import torch
@@ -32,6 +33,13 @@ class PointCloudDataset(Dataset):
             raise ConfigError(f"npoints is {npoints}; it must be a whole number of at least 1")
         self.subset, self.npoints, self.seed = SUBSETS[subset], npoints, 0
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that live on
+
+    @classmethod
+    def classes_of(cls, keys: dict) -> list[str] | None:
+        """Return the class names that the files of a data set with the config ``keys`` decide, None where they do not.
+
+        It is quick: no cloud is read.
+        """
 
     def __len__(self):
         return len(self.labels)
@@ -127,11 +135,11 @@ def few_points(path, points, npoints):
     return DataError(f"{path} has {points} points, but {npoints} are asked for: lower npoints or remove it")
 
 
-def read_every(items, read, named=10):
+def read_every(items, read, named=10, allowed=0, advice=""):
     """Return ``read(item)`` of all ``items``.
 
     Those that raise a DataError are gathered into one DataError, which says how many there are and what the first
-    ``named`` say.
+    ``named`` say, and ends with ``advice``. Up to ``allowed`` of them are a warning instead, and None in the result.
     """
     results, errors = [], []
     for item in items:
@@ -139,11 +147,13 @@ def read_every(items, read, named=10):
             results.append(read(item))
         except DataError as error:
             errors.append(str(error))
-    if len(errors) > 1:
-        more = f"; and {len(errors) - named} more" if len(errors) > named else ""
-        raise DataError(f"{len(errors)} clouds are damaged: {'; '.join(errors[:named])}{more}")
+            results.append(None)
+    more = f"; and {len(errors) - named} more" if len(errors) > named else ""
+    reasons = "; ".join(errors[:named]) + more
+    if len(errors) > allowed:
+        raise DataError((reasons if len(errors) == 1 else f"{len(errors)} clouds are damaged: {reasons}") + advice)
     if errors:
-        raise DataError(errors[0])
+        warnings.warn(f"{len(errors)} of {len(results)} clouds are left out: {reasons}", stacklevel=2)
     return results
 
 

@@ -117,6 +117,7 @@ def write_cache(path, content):
         warn_unwritten(path, error.strerror)
 
 
-def warn_unwritten(path, reason):
+def warn_unwritten(path: pathlib.Path, reason: str) -> None:
+    """Warn that the cache ``path`` is not kept, and why."""
     warnings.warn(f"the cache {path} cannot be written ({reason}): the clouds will be sampled again next time",
                   stacklevel=2)

@@ -6,6 +6,7 @@ import numpy as np
 from datasets.base import SUBSETS, read_lines
 from datasets.build import DATASETS
 from datasets.class_names import MODELNET40
+from datasets.folders import files_in
 from datasets.h5_files import H5Clouds
 from utils.errors import ConfigError, DataError
 
@@ -29,7 +30,7 @@ class ModelNetHDF5(H5Clouds):
         folder = pathlib.Path(DATA_PATH)
         names = folder / "shape_names.txt"
         self.class_names = read_lines(names, ADVICE) if names.exists() else list(MODELNET40)
-        paths = sorted(folder.glob(f"ply_data_{self.subset}*.h5"))
+        paths = [path for path in files_in(folder, [".h5"]) if path.name.startswith(f"ply_data_{self.subset}")]
         if not paths:
             raise DataError(f"{folder} holds no file ply_data_{self.subset}*.h5: {ADVICE}")
         parts = [self.read(path, ADVICE) for path in paths]

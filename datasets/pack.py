@@ -12,6 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.base import check_cloud, load_npy, parse_json
+from datasets.folders import has_suffix, is_hidden
 from utils.command import run_command
 from utils.errors import DataError
 from utils.files import check_writable, replacing
@@ -71,7 +72,8 @@ def pack_folder(folder):
     """
     folder = pathlib.Path(folder)
     try:
-        names = sorted(entry.name for entry in os.scandir(folder) if entry.name.endswith(".npy"))
+        names = sorted(entry.name for entry in os.scandir(folder)
+                       if has_suffix(entry.name, [".npy"]) and not is_hidden(entry.name))
     except OSError as error:
         raise DataError(f"{folder} cannot be read: {error.strerror}") from error
     if not names:

@@ -9,6 +9,7 @@ import zlib
 import numpy as np
 
 from datasets.base import NPY_ERRORS, normalize, upright
+from datasets.folders import files_below
 from datasets.io import UnreadableError
 from datasets.io.arrays import read_npy, read_npz
 from datasets.io.glb import read_glb
@@ -132,22 +133,19 @@ def read_cloud(path, samples=8192, up="y"):
     return upright(normalize(read_points(path, samples)), up).astype(np.float32)
 
 
-def is_cloud_file(path):
-    """Whether ``path`` is a file of a known format that is not hidden."""
-    return path.suffix.lower() in FORMATS and not path.name.startswith(".") and path.is_file()
-
-
 def find_files(path):
     """Return the files that ``path`` names; a folder stands for all files of a known format in it, sorted.
 
-    Hidden files and folders in it are passed over. Raises DataError for a folder without any. A file is returned
-    whatever it is.
+    Links are followed; hidden files and folders in it are passed over. Raises DataError for a folder without any, or
+    that cannot be read. A file is returned whatever it is.
     """
     path = pathlib.Path(path)
     if not path.is_dir():
         return [path]
-    inside = sorted(file for file in path.rglob("*") if is_cloud_file(file)
-                    and not any(part.startswith(".") for part in file.relative_to(path).parts))
+    try:
+        inside = files_below(path, FORMATS)
+    except OSError as error:
+        raise DataError(f"{error.filename or path} cannot be read: {error.strerror}") from error
     if not inside:
         raise DataError(f"{path} holds no files of a known format: {' '.join(FORMATS)}")
     return inside

@@ -8,9 +8,12 @@ from tqdm import tqdm
 
 from datasets.base import PointCloudDataset, check_up, few_points, normalize, read_every, upright
 from datasets.build import DATASETS
-from datasets.point_files import FORMATS, is_cloud_file, read_points
+from datasets.folders import files_in, subfolders
+from datasets.point_files import FORMATS, read_points
 from utils.errors import ConfigError, DataError
 from utils.files import replacing
+
+SUBSETS = ("train", "test")
 
 
 @DATASETS.register
@@ -23,38 +26,64 @@ class PointFolder(PointCloudDataset):
 
     Keys: ``DATA_PATH``; ``N_POINTS``, how many points are sampled on a mesh or kept of a large cloud; ``npoints``, how
     many of these make a sample (training draws others each epoch); ``up``, ``y`` or ``z``, the axis that points
-    upwards in the files; ``test_share``.
+    upwards in the files; ``test_share``; ``allow_bad``, how many files of the subset may be left out, with a warning,
+    because they are damaged or have too few points.
 
-    Classes are sorted by name. What was read is kept in ``.points_<subset>_<N_POINTS>.npz`` in the folder, until a
-    file changes. Clouds are centred and scaled to the unit sphere.
+    Classes are the folders that hold such files, sorted by name; links are followed. What was read is kept in
+    ``.points_<subset>_<N_POINTS>.npz`` in the folder, until a file changes. Clouds are centred and scaled to the unit
+    sphere.
     """
 
     source = "'Your own clouds' in DATASET.md shows how the folder must look"
 
-    def __init__(self, *, DATA_PATH, subset, npoints=2048, N_POINTS=8192, up="y", test_share=0.2):
+    def __init__(self, *, DATA_PATH, subset, npoints=2048, N_POINTS=8192, up="y", test_share=0.2, allow_bad=0):
         super().__init__(subset, npoints)
-        if not 0 < test_share < 1:
-            raise ConfigError(f"test_share is {test_share}; it must be between 0 and 1")
+        if isinstance(allow_bad, bool) or not isinstance(allow_bad, int) or allow_bad < 0:
+            raise ConfigError(f"allow_bad is {allow_bad}; it must be a whole number of at least 0")
         if npoints > N_POINTS:
             raise ConfigError(f"npoints is {npoints}, but N_POINTS, what is kept of a file, is {N_POINTS}")
         self.up, self.folder = check_up(up), pathlib.Path(DATA_PATH)
-        self.class_names, files = list_classes(self.folder, self.subset, test_share)
-        self.files = [file for name in self.class_names for file in files[name]]
-        self.labels = np.repeat(np.arange(len(self.class_names)), [len(files[name]) for name in self.class_names])
-        self.ids = [file.relative_to(self.folder).as_posix() for file in self.files]
-        self.clouds = self.load(N_POINTS)
-        read_every(zip(self.files, self.clouds, strict=True), lambda pair: check_size(*pair, npoints))
+        files = list_classes(self.folder, test_share)
+        self.class_names = list(files)
+        found = [(file, label) for label, name in enumerate(files) for file in files[name][self.subset]]
+        if not found:
+            raise DataError(f"{self.folder} holds no class folders with files for '{self.subset}' "
+                            f"({' '.join(FORMATS)}): {self.source}")
+        clouds = self.load([file for file, _ in found], N_POINTS, allow_bad)
+        good = [(file, label, cloud) for (file, label), cloud in zip(found, clouds, strict=True) if cloud is not None]
+        if not good:
+            raise DataError(f"{self.folder}: none of the {len(found)} files for '{self.subset}' can be used")
+        self.files, labels, self.clouds = map(list, zip(*good, strict=True))
+        self.labels, self.ids = np.array(labels, np.int64), [self.name_of(file) for file in self.files]
 
-    def load(self, samples):
-        """Return the points of all files, from the cache where it is of these very files."""
+    @classmethod
+    def classes_of(cls, keys: dict) -> list[str] | None:
+        """Return the names of the class folders."""
+        if "DATA_PATH" not in keys:
+            return None
+        return list(list_classes(pathlib.Path(keys["DATA_PATH"]), keys.get("test_share", 0.2)))
+
+    def name_of(self, file):
+        return file.relative_to(self.folder).as_posix()
+
+    def load(self, files, samples, allow_bad):
+        """Return the points of all ``files``, None for the bad ones, from the cache where it is of these very files."""
         cache = self.folder / f".points_{self.subset}_{samples}.npz"
-        stamp = [f"{name} {(stat := file.stat()).st_size} {stat.st_mtime_ns}"
-                 for name, file in zip(self.ids, self.files, strict=True)]
-        clouds = read_cache(cache, stamp)
-        if clouds is None:
-            bar = tqdm(self.files, f"Reading {self.subset}", unit="file", disable=None)
-            clouds = read_every(bar, lambda file: centred(read_points(file, samples)))
-            write_cache(cache, stamp, clouds)
+        stamp = [f"{self.name_of(file)} {(stat := file.stat()).st_size} {stat.st_mtime_ns}" for file in files]
+        stored = read_cache(cache, stamp)
+        kept = stored or [None] * len(files)
+
+        def read(index):
+            if kept[index] is None:
+                kept[index] = centred(read_points(files[index], samples))
+            check_size(files[index], kept[index], self.npoints)
+            return kept[index]
+
+        bar = tqdm(range(len(files)), f"Reading {self.subset}", unit="file", disable=None)
+        clouds = read_every(bar, read, allowed=allow_bad, advice="" if allow_bad else
+                            ": repair or remove what is bad, or let --allow_bad N leave out up to N files")
+        if stored is None:
+            write_cache(cache, stamp, kept)
         return clouds
 
     def __getitem__(self, index):
@@ -74,57 +103,49 @@ def check_size(file, cloud, npoints):
         raise few_points(file, len(cloud), npoints)
 
 
-def list_classes(folder, subset, test_share):
-    """Return the class names and a dict of class → files of ``subset``; DataError where there are none."""
+def list_classes(folder: pathlib.Path, test_share: float) -> dict[str, dict[str, list[pathlib.Path]]]:
+    """Return a dict of class → subset → files, of the classes that have files in one of the subsets."""
+    if not 0 < test_share < 1:
+        raise ConfigError(f"test_share is {test_share}; it must be between 0 and 1")
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder: {PointFolder.source}")
-    if (folder / "train").is_dir() and (folder / "test").is_dir():
-        names = sorted({entry.name for part in ("train", "test") for entry in subfolders(folder / part)})
-        files = {name: list_files(folder / subset / name) for name in names}
-    else:
-        names = sorted(entry.name for entry in subfolders(folder))
-        files = {name: of_subset(folder / name, subset, test_share) for name in names}
-    if not any(files.values()):
-        raise DataError(f"{folder} holds no class folders with files for '{subset}' ({' '.join(FORMATS)}): "
-                        f"{PointFolder.source}")
-    return names, files
+    try:
+        if all((folder / subset).is_dir() for subset in SUBSETS):
+            names = {entry.name for subset in SUBSETS for entry in subfolders(folder / subset)}
+            classes = {name: {subset: files_in(folder / subset / name, FORMATS) for subset in SUBSETS}
+                       for name in names}
+        else:
+            classes = {entry.name: files_of(entry, test_share) for entry in subfolders(folder)}
+    except OSError as error:
+        raise DataError(f"{error.filename or folder} cannot be read: {error.strerror}") from error
+    return {name: classes[name] for name in sorted(classes) if any(classes[name].values())}
 
 
-def of_subset(folder, subset, test_share):
-    """Return the files of one class that belong to ``subset``."""
-    if (folder / "train").is_dir() or (folder / "test").is_dir():
-        return list_files(folder / subset)
-    files = list_files(folder)
+def files_of(folder: pathlib.Path, test_share: float) -> dict[str, list[pathlib.Path]]:
+    """Return a dict of subset → files of the class in ``folder``."""
+    if any((folder / subset).is_dir() for subset in SUBSETS):
+        return {subset: files_in(folder / subset, FORMATS) for subset in SUBSETS}
+    files = files_in(folder, FORMATS)
     order = np.random.default_rng(0).permutation(len(files))
     tests = set(order[:round(test_share * len(files))].tolist())
-    return [file for index, file in enumerate(files) if (index in tests) == (subset == "test")]
-
-
-def subfolders(folder):
-    """Return the folders in ``folder`` that are not hidden."""
-    return [entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")]
-
-
-def list_files(folder):
-    """Return the files of a known format in ``folder``, sorted; none where it does not exist."""
-    if not folder.is_dir():
-        return []
-    return sorted(filter(is_cloud_file, folder.iterdir()))
+    return {subset: [file for index, file in enumerate(files) if (index in tests) == (subset == "test")]
+            for subset in SUBSETS}
 
 
 def read_cache(path, stamp):
-    """Return the clouds in the cache ``path``, or None where it is absent, damaged or of other files."""
+    """Return the clouds in the cache ``path``, None for bad files; None where it is absent, damaged or of others."""
     try:
         with np.load(path, allow_pickle=False) as content:
             if content["stamp"].tolist() != stamp:
                 return None
-            return np.split(content["points"], content["ends"][:-1])
+            return [cloud if len(cloud) else None for cloud in np.split(content["points"], content["ends"][:-1])]
     except Exception:  # noqa: BLE001 - whatever is wrong with it, the files themselves are there
         return None
 
 
 def write_cache(path, stamp, clouds):
     """Write the cache by way of a temporary file; where that can't be done, say so and go on."""
+    clouds = [np.empty((0, 3), np.float32) if cloud is None else cloud for cloud in clouds]
     try:
         with replacing(path) as file:
             np.savez(file, stamp=np.array(stamp), points=np.concatenate(clouds),

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from datasets.base import PointCloudDataset
 from datasets.build import DATASETS
+from datasets.folders import files_in
 from datasets.rooms import Room
 from utils.errors import ConfigError, DataError
 
@@ -88,7 +89,7 @@ def find_rooms(root, subset, test_area):
     if not root.is_dir():
         raise DataError(f"{root} is not a folder: see 'S3DIS' in DATASET.md for how to prepare it")
     areas = {}
-    for path in sorted(root.glob("Area_*.npy")):
+    for path in files_in(root, [".npy"]):
         match = re.match(r"Area_(\d)_", path.name)
         if match:
             areas.setdefault(int(match[1]), []).append(path)

@@ -1,4 +1,5 @@
 """ScanObjectNN: scanned objects of 15 classes, in the HDF5 files of its authors."""
+import os
 import pathlib
 import re
 
@@ -61,7 +62,7 @@ def find_folder(name):
     return other if other.is_dir() and not folder.is_dir() else folder
 
 
-def folder_of_split(root, split, name):
+def folder_of_split(root: str | os.PathLike, split: str, name: str) -> pathlib.Path:
     """Return the folder of ``split``: ``root`` itself, or the folder ``name`` in it.
 
     Raises ConfigError where ``root`` is the folder of other objects, or holds both files and folders of splits.

@@ -19,6 +19,7 @@ from datasets.base import (
     upright,
 )
 from datasets.build import DATASETS
+from datasets.folders import has_suffix
 from datasets.shapenet_categories import NAMES
 from utils.errors import DataError
 
@@ -49,7 +50,7 @@ class ShapeNet(PointCloudDataset):
         packed = self.folder / pack.NAME
         self.packed = pack.PackedClouds(packed) if packed.is_file() else None
         self.check_files(DATA_PATH)
-        self.ids = [name.removesuffix(".npy") for name in files]
+        self.ids = [name[:-len(".npy")] for name in files]
         taxonomies = [name.split("-")[0] for name in files]
         self.taxonomies = sorted(set(taxonomies))
         self.class_names = [NAMES.get(taxonomy, taxonomy) for taxonomy in self.taxonomies]
@@ -61,7 +62,7 @@ class ShapeNet(PointCloudDataset):
         names = read_lines(path, ADVICE)
         for name in names:
             listed_path(self.folder, name, path)
-            if "/" in name or not name.endswith(".npy") or "-" not in name:
+            if "/" in name or not has_suffix(name, [".npy"]) or "-" not in name:
                 raise DataError(f"{path}: '{name}' is not a name like <taxonomy>-<model>.npy")
         return names
 

@@ -60,6 +60,8 @@ def build_pretrained(section, content=None, path=None, head=True):
     or None; and ``trained_head``, whether it has a head of the file's. It is in evaluation mode.
     """
     section, name = dict(section), section.get("NAME")
+    if section.get("cls_dim") is None:  # null: as the file has it
+        section.pop("cls_dim", None)
     if name not in ("PointTransformer", *PRETRAINING, "I2P_MAE", *I2P_CLASSIFIERS):
         raise ConfigError(f"{path or 'the config'} is of the model {name}; a PointTransformer or one of "
                           f"{', '.join((*PRETRAINING, 'I2P_MAE', *I2P_CLASSIFIERS))} is needed")

@@ -15,6 +15,7 @@ from tqdm import tqdm
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
+from datasets.folders import files_in, subfolders  # noqa: E402 - the script's folder is on the path
 from datasets.s3dis import CLASS_NAMES  # noqa: E402 - the script's folder is on the path, the project's is not
 from utils.command import run_command  # noqa: E402
 from utils.errors import DataError, UserError, one_line  # noqa: E402
@@ -26,7 +27,8 @@ CLUTTER = CLASS_NAMES.index("clutter")  # what unknown objects count as, such as
 
 def find_rooms(source):
     """Return the ``Annotations`` folders of all rooms, sorted; DataError where there is none."""
-    folders = sorted(folder for folder in pathlib.Path(source).glob("Area_*/*/Annotations") if folder.is_dir())
+    folders = [room / "Annotations" for area in subfolders(source) if area.name.startswith("Area_")
+               for room in subfolders(area) if (room / "Annotations").is_dir()]
     if not folders:
         raise DataError(f"{source} holds no Area_<n>/<room>/Annotations: it should be the unpacked "
                         f"Stanford3dDataset_v1.2_Aligned_Version")
@@ -36,7 +38,7 @@ def find_rooms(source):
 def prepare_room(folder, target):
     """Write the room of the ``Annotations`` folder to the file ``target``; returns its number of points."""
     parts = []
-    for path in sorted(folder.glob("[!.]*.txt")):
+    for path in files_in(folder, [".txt"]):
         name = path.stem.split("_")[0]
         label = CLASS_NAMES.index(name) if name in CLASS_NAMES else CLUTTER
         points = read_annotation(path)

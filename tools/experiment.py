@@ -14,7 +14,7 @@ import extensions
 from tools import saved_run
 from tools.records import NoRecords, Records
 from utils import distributed
-from utils.config import apply_few_shot, load_config, plain, require_for_training, save_config
+from utils.config import apply_data_flags, load_config, plain, require_for_training, save_config
 from utils.environment import launched, whole_number
 from utils.errors import ConfigError, UserError
 from utils.files import remove_leftovers
@@ -53,7 +53,7 @@ def open_experiment(args):
     config = load_config(args.config, args.set)
     if not args.testing:
         require_for_training(config, args.config)
-    apply_few_shot(config, args)
+    apply_data_flags(config, args)
     if args.launcher == "pytorch" and not launched():
         raise ConfigError("--launcher pytorch: start the command by torchrun, as in torchrun --nproc_per_node=4 "
                           "main.py …")

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 from datasets.base import parse_json  # noqa: E402 - the script's folder is on the path, the project's is not
 from datasets.few_shot import fold_path  # noqa: E402
 from utils.command import run_command  # noqa: E402
-from utils.config import apply_few_shot, load_config, plain, replace_text  # noqa: E402
+from utils.config import apply_data_flags, load_config, plain, replace_text  # noqa: E402
 from utils.distributed import check_alone  # noqa: E402
 from utils.errors import ConfigError, DataError  # noqa: E402
 from utils.metrics import align  # noqa: E402
@@ -66,7 +66,7 @@ def find_folds(runs):
     missing = []
     for args in runs:
         config = load_config(args.config, args.set)
-        apply_few_shot(config, args)
+        apply_data_flags(config, args)
         for section in config.dataset.values():
             if section.get("_base_", {}).get("NAME") == "ModelNetFewShot":
                 path = fold_path(section._base_.DATA_PATH, args.way, args.shot, args.fold)

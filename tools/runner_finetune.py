@@ -4,14 +4,15 @@ import statistics
 import torch
 from tqdm import tqdm
 
+from datasets import DATASETS
 from datasets.transforms import build_transform, subsample
 from models.build import MODELS, build_model_from_cfg
+from models.pretrained import notes_in
 from tools import trainer, voting
 from tools.builder import build_dataset, build_loader
 from tools.experiment import open_experiment, summarize
 from tools.task import Task
-from utils import distributed
-from utils.checkpoint import load_model, read_weights
+from utils import checkpoint, distributed
 from utils.config import plain
 from utils.errors import ConfigError
 
@@ -29,10 +30,15 @@ class Classification(Task):
         config, args = experiment.config, experiment.args
         if "NAME" in config.model and not MODELS.takes(config.model.NAME, "cls_dim"):
             raise ConfigError(f"{args.config}: a {config.model.NAME} does not classify; give a config of fine-tuning")
-        self.model = build_model_from_cfg(config.model)
+        section, names = self.section_and_classes()
+        self.model = build_model_from_cfg(section)
         path = args.ckpts or args.start_ckpts
         if path:
-            experiment.log.info(load_model(self.model, read_weights(path), path, complete=args.test))
+            content = checkpoint.read(path)
+            if args.test and names:
+                check_classes(names, notes_in(content).get("class_names"), path)
+            weights = checkpoint.weights_in(content, path)
+            experiment.log.info(checkpoint.load_model(self.model, weights, path, complete=args.test))
         self.model.to(experiment.device)
         self.datasets = {split: build_dataset(experiment, split) for split in self.splits()}
         evaluated = list(self.datasets.values())[-1]
@@ -50,8 +56,32 @@ class Classification(Task):
         self.val_loader = build_loader(experiment, evaluated, 2 * config.total_bs)
         self.augment = build_transform(config.get("train_transforms", AUGMENTATION.get(config.model.NAME, ["Rotate"])))
         self.vote_augment = build_transform(config.get("test_transforms", ["ScaleAndTranslate"]))
-        self.notes = {"model": plain(config.model), "npoints": self.npoints, "class_names": list(evaluated.class_names),
+        self.notes = {"model": plain(section), "npoints": self.npoints, "class_names": list(evaluated.class_names),
                       "up": getattr(evaluated, "up", "y")}
+
+    def section_and_classes(self):
+        """Return the ``model`` section, and the class names where the data's folders decide them, else None.
+
+        ``cls_dim`` follows the folders. Raises ConfigError where it says otherwise, or the splits' folders differ.
+        """
+        config, path, decided = self.experiment.config, self.experiment.args.config, {}
+        for split in self.splits():
+            keys = {**config.dataset[split].get("_base_", {}), **config.dataset[split].get("others", {})}
+            if keys.get("NAME") in DATASETS.classes:
+                decided[split] = DATASETS.get(keys["NAME"]).classes_of(keys)
+        decided = {split: names for split, names in decided.items() if names is not None}
+        if not decided:
+            return {**config.model}, None
+        (first, names), *others = decided.items()
+        for split, other in others:
+            if other != names:
+                raise ConfigError(f"{path}: dataset.{first} has the class folders {listed(names)}, but dataset.{split} "
+                                  f"has {listed(other)}: give both the same classes")
+        given = config.model.get("cls_dim")
+        if given not in (None, len(names)):
+            raise ConfigError(f"{path}: model.cls_dim is {given}, but the data has {len(names)} class folders "
+                              f"({listed(names)}): leave cls_dim out, or set it to null, and it follows them")
+        return {**config.model, "cls_dim": len(names)}, names
 
     def splits(self):
         """Return the splits to build, the evaluated one last: ``test``, or ``val`` where there is none, for --test."""
@@ -115,6 +145,18 @@ class Classification(Task):
                      statistics.fmean(values), statistics.pstdev(values), max(values))
             result[f"{name} over votes"] = {"mean": statistics.fmean(values), "std": statistics.pstdev(values)}
         return result
+
+
+def listed(names):
+    """Return ``names`` as text, the first few where they are many."""
+    return ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
+
+
+def check_classes(names, trained, path):
+    """Raise ConfigError unless the data's class ``names`` are those the checkpoint was ``trained`` on, if it says."""
+    if trained is not None and list(map(str, trained)) != names:
+        raise ConfigError(f"checkpoint {path} was trained on the classes {listed(trained)}, but the class folders are "
+                          f"{listed(names)}: test it on folders of the same names")
 
 
 def run(args):

@@ -33,7 +33,7 @@ sys.path.insert(0, str(ROOT))
 from tools.saved_run import LAST, SavedRun, is_there  # noqa: E402 - the script's folder is on the path
 from utils import checkpoint  # noqa: E402
 from utils.command import run_command  # noqa: E402
-from utils.config import apply_few_shot, load_config, plain, read_yaml, replace_text  # noqa: E402
+from utils.config import apply_data_flags, load_config, plain, read_yaml, replace_text  # noqa: E402
 from utils.distributed import check_alone  # noqa: E402
 from utils.errors import ConfigError, UserError, one_line  # noqa: E402
 from utils.files import check_writable  # noqa: E402
@@ -105,7 +105,7 @@ def run_one(sweep, name, chosen, seed, work_dir):
     flags = {key: getattr(args, key, None) for key in DECISIVE}
     if is_there(args.folder):
         config = load_config(args.config, args.set)
-        apply_few_shot(config, args)
+        apply_data_flags(config, args)
         if read_yaml(args.folder / "config.yaml") != plain(config):
             raise ConfigError(f"{args.folder} holds a run of another config: remove it, or rename the sweep file")
         if (args.folder / FLAGS).is_file() and read_yaml(args.folder / FLAGS) != flags:

@@ -31,7 +31,7 @@ def run_command(main):
              LOST)
 
 
-def show_uncaught_in_one_line():
+def show_uncaught_in_one_line() -> None:
     """Let a UserError that ends a program outside ``run_command``, while modules are imported, be one line too."""
     def show(kind, error, traceback):
         if not issubclass(kind, UserError):

@@ -1,4 +1,6 @@
 """YAML files → one EasyDict: includes, overrides from the command line, strict keys."""
+import argparse
+import os
 import pathlib
 import re
 
@@ -119,6 +121,22 @@ def apply_few_shot(config, args):
         raise ConfigError("--way, --shot and --fold are for configs with few-shot data")
     for section in few_shot:
         section["others"] = {**section.get("others", {}), **given}
+
+
+def apply_data_flags(config: dict, args: argparse.Namespace) -> None:
+    """Put what the command line says of the data into ``config``: few-shot folds, and ``--allow_bad``.
+
+    Raises ConfigError where the config has no data set that it is for.
+    """
+    apply_few_shot(config, args)
+    if args.allow_bad is None:
+        return
+    folders = [section for section in config.get("dataset", {}).values()
+               if section.get("_base_", {}).get("NAME") == "PointFolder"]
+    if not folders:
+        raise ConfigError("--allow_bad is for configs with the data set PointFolder")
+    for section in folders:
+        section["others"] = {**section.get("others", {}), "allow_bad": args.allow_bad}
 
 
 def _check_numbers(config):
@@ -242,7 +260,7 @@ def _check(config, known, prefix):
             _check(value, known[key], f"{prefix}{key}.")
 
 
-def require_for_training(config, path):
+def require_for_training(config: dict, path: str | os.PathLike) -> None:
     """Raise ConfigError where ``config``, of the file ``path``, lacks what training needs."""
     try:
         _require(config, REQUIRED_FOR_TRAINING)

@@ -25,7 +25,7 @@ def local_rank():
     return environment.whole_number("LOCAL_RANK", 0) if launched() else 0
 
 
-def planned():
+def planned() -> int:
     """Return how many processes were started, whether they have joined yet or not."""
     return environment.whole_number("WORLD_SIZE", 1, least=1) if launched() else 1
 

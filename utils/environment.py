@@ -6,12 +6,12 @@ from utils.errors import ConfigError
 LAUNCH = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")  # what a process needs to find the others
 
 
-def is_set(name):
+def is_set(name: str) -> bool:
     """Whether the environment variable ``name`` is set, and not to blanks."""
     return bool(os.environ.get(name, "").strip())
 
 
-def whole_number(name, default, least=0):
+def whole_number(name: str, default: int, least: int = 0) -> int:
     """Return the number in the environment variable ``name``, or ``default`` where it is not set.
 
     Raises ConfigError where it is anything but a whole number of at least ``least``.
@@ -25,14 +25,14 @@ def whole_number(name, default, least=0):
     return int(text)
 
 
-def launched():
+def launched() -> bool:
     """Whether torchrun (or a launcher that sets the same variables) has started this process."""
     whole_number("RANK", 0)
     whole_number("WORLD_SIZE", 1, least=1)
     return is_set("RANK") and is_set("WORLD_SIZE")
 
 
-def check_launch():
+def check_launch() -> None:
     """Raise ConfigError where a launcher's variables are set in part, or contradict each other."""
     rank, count = whole_number("RANK", 0), whole_number("WORLD_SIZE", 1, least=1)
     for name, least in (("LOCAL_RANK", 0), ("LOCAL_WORLD_SIZE", 1), ("MASTER_PORT", 0)):
@@ -50,7 +50,7 @@ def check_launch():
                           f"{count - 1}")
 
 
-def main_process():
+def main_process() -> bool:
     """Whether this is the first process, or the only one, as far as the environment tells."""
     text = os.environ.get("RANK", "").strip()
     return not text.isdecimal() or int(text) == 0

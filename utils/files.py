@@ -30,7 +30,7 @@ def replacing(path, durable=False, keep=None):
         temporary.unlink(missing_ok=True)
 
 
-def why_not_writable(path):
+def why_not_writable(path: str | os.PathLike) -> str | None:
     """Return why no file ``path`` can be written, in a word or two, or None where it can."""
     temporary = temporary_for(pathlib.Path(path))
     try:
@@ -41,7 +41,7 @@ def why_not_writable(path):
     return None
 
 
-def check_writable(path):
+def check_writable(path: str | os.PathLike) -> None:
     """Raise UserError where the file ``path`` cannot be written: before the work whose result is to go there."""
     reason = why_not_writable(path)
     if reason:

@@ -74,7 +74,7 @@ def check_main(args):
     return args
 
 
-def common_parser(description, config=None):
+def common_parser(description: str, config: str | os.PathLike | None = None) -> ArgumentParser:
     """Return a parser of the flags that all training commands have; ``config`` is the default of ``--config``."""
     parser = ArgumentParser(description=description)
     add = parser.add_argument
@@ -106,19 +106,21 @@ def common_parser(description, config=None):
     add("--way", type=few_shot_number, metavar="N", help="few-shot: classes of a fold (-1: none, as published)")
     add("--shot", type=few_shot_number, metavar="N", help="few-shot: training clouds a class")
     add("--fold", type=few_shot_number, metavar="N", help="few-shot: number of the fold")
+    add("--allow_bad", type=natural, metavar="N",
+        help="PointFolder: leave out up to N damaged files of each subset, with a warning")
     for name, reason in MEANINGLESS.items():
         add(f"--{name}", metavar="NAME", help=f"no effect: {reason}")
     return parser
 
 
-def say_meaningless(args, reasons):
+def say_meaningless(args: argparse.Namespace, reasons: dict[str, str]) -> None:
     """Warn of published flags that were given and have no meaning here."""
     for name, reason in reasons.items():
         if getattr(args, name) is not None:
             warnings.warn(f"--{name} has no effect here: {reason}", stacklevel=2)
 
 
-def finish(args):
+def finish(args: argparse.Namespace) -> argparse.Namespace:
     """Return parsed ``args`` with what follows from several of them; contradictions are a ConfigError."""
     if args.resume == "must":
         _refuse_together(args, "resume", "start_ckpts")
