@@ -1,13 +1,14 @@
 """Several processes as one. torchrun starts them; in a single process every function here is trivially right."""
 import contextlib
 import datetime
+import os
 
 import torch
 import torch.distributed as dist
 
 from utils import environment
 from utils.environment import launched
-from utils.errors import ConfigError
+from utils.errors import ConfigError, one_line
 
 # what the libraries say when another process is gone
 LOST = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "Timed out waiting",
@@ -35,7 +36,11 @@ def start(device):
     environment.check_launch()
     if planned() == 1 or dist.is_initialized():
         return
-    store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    try:
+        store, number, count = next(dist.rendezvous("env://", timeout=TIMEOUT))
+    except (RuntimeError, ValueError, OverflowError) as error:  # a port in use, say
+        raise ConfigError(f"the processes cannot meet at MASTER_ADDR {os.environ['MASTER_ADDR']}, MASTER_PORT "
+                          f"{os.environ['MASTER_PORT']}: {one_line(error)[:160]}") from error
     if environment.whole_number("LOCAL_WORLD_SIZE", 0, least=1) == count:
         # after a restart on one machine the store holds addresses of the processes before, which would be waited for
         store = dist.PrefixStore(f"start-{restarts()}", store)

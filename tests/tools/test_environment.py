@@ -1,6 +1,7 @@
 """Environment variables that hold what they should not, or too little."""
 import os
 import pathlib
+import socket
 import subprocess
 import sys
 
@@ -89,3 +90,13 @@ def test_a_wrong_choice_of_operators_while_modules_are_imported(words):
                          capture_output=True, text=True)
     assert got.returncode == 2
     assert got.stderr == "error: the environment variable ACT_OPS is 'fast'; it must be auto, require or python\n"
+
+
+def test_a_port_that_is_in_use(monkeypatch, command):
+    with socket.socket() as other:
+        other.bind(("", 0))
+        other.listen()
+        for name, value in {**WHOLE, "MASTER_PORT": str(other.getsockname()[1])}.items():
+            monkeypatch.setenv(name, value)
+        err = command("finetune", "--scratch_model", status=2).err
+    assert err.startswith("error: the processes cannot meet at MASTER_ADDR localhost, MASTER_PORT ")
