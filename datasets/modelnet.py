@@ -11,9 +11,9 @@ from datasets.base import CloudsInMemory, check_cloud, listed_path, read_every, 
 from datasets.build import DATASETS
 from datasets.safe_pickle import load_pickle, whole_number
 from extensions.ops import furthest_point_sample
+from utils import text
 from utils.errors import ConfigError, DataError
 from utils.files import replacing, why_not_writable
-from utils.text import read_text
 
 ADVICE = "see 'ModelNet' in DATASET.md for the folders and where to get them"
 
@@ -89,7 +89,7 @@ class ModelNet(CloudsInMemory):
         clouds, labels = [], []
         bar = tqdm(paths, f"Processing ModelNet {self.subset}", unit="cloud", disable=None)
         for index, (path, category) in enumerate(zip(bar, categories, strict=True)):
-            cloud = check_cloud(read_numbers(path), path, points)
+            cloud = check_cloud(read_text(path), path, points)
             start = np.random.default_rng(index).integers(len(cloud))
             cloud = np.roll(cloud, -start, axis=0)  # sampling starts at the first point
             xyz = torch.from_numpy(np.ascontiguousarray(cloud[:, :3])).unsqueeze(0)
@@ -98,10 +98,10 @@ class ModelNet(CloudsInMemory):
         return [clouds, labels]
 
 
-def read_numbers(path):
+def read_text(path):
     """Read a file of lines ``x,y,z,nx,ny,nz``; DataError names the file and what is wrong in it."""
     try:
-        return np.loadtxt(read_text(path).split("\n"), delimiter=",", dtype=np.float32, ndmin=2)
+        return np.loadtxt(text.read_text(path).split("\n"), delimiter=",", dtype=np.float32, ndmin=2)
     except FileNotFoundError as error:
         raise DataError(f"{path} does not exist: {ADVICE}") from error
     except (OSError, ValueError) as error:
