@@ -1,5 +1,4 @@
 """Both stages, probes and fine-tuning on the embedded shapes, by the commands that a user would type: ``make demo``."""
-import argparse
 import pathlib
 import re
 import shlex
@@ -14,7 +13,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from utils.metrics import align  # noqa: E402 - the script's folder is on the path, the project's is not
-from utils.parser import natural  # noqa: E402
+from utils.parser import ArgumentParser, natural  # noqa: E402
 from utils.pictures import demo_picture  # noqa: E402
 
 WORK = pathlib.Path("work_dirs")
@@ -106,7 +105,7 @@ def draw():
 
 
 def main():
-    parser = argparse.ArgumentParser(description="Run both stages and fine-tuning on the embedded shapes.")
+    parser = ArgumentParser(description="Run both stages and fine-tuning on the embedded shapes.")
     parser.add_argument("--seed", type=natural, default=0, metavar="N", help="seed of every command")
     seed, start = f"--seed {parser.parse_args().seed}", time.time()
     threading.Thread(target=estimate, args=(start,), daemon=True).start()
