@@ -6,6 +6,7 @@ import torch
 from torch import nn
 
 from models.build import MODELS, build_model_from_cfg
+from models.interface import Loadable
 from models.layers import position_mlp
 from models.losses import distillation_loss
 from models.masking import make_mask
@@ -34,7 +35,7 @@ class MaskTransformer(PointEncoder):
 
 
 @MODELS.register
-class ACT_PointDistillation(nn.Module):
+class ACT_PointDistillation(Loadable):
     """Masked distillation (ACT, section 4.2).
 
     Keys:
@@ -54,6 +55,7 @@ class ACT_PointDistillation(nn.Module):
 
     # a file may lack the teacher, which then stays what ``dvae_config.ckpt`` made it
     optional_weights = ("dvae_tokenizer.",)
+    weight_names = {"decoder_cls_pos": "cls_pos"}  # what the first version called it
     # heads that released checkpoints carry
     unused_parameters = ("ACT_encoder.lm_head.", "ACT_encoder.cls_head.")
 
@@ -87,13 +89,16 @@ class ACT_PointDistillation(nn.Module):
             width, self.masking["decoder_depth"], self.masking["decoder_num_heads"], student["drop_path_rate"])
         self.proj_head = build_projection(self.masking["proj"], width, target)
         if self.masking["cls_loss"]:
-            self.decoder_cls_pos = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, width), std=0.02))
+            self.cls_pos = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, width), std=0.02))
         self.decoder_pos_embed.apply(init_truncated_normal)
         if cloud_loss:
             self.cloud_head = nn.Linear(2 * width, 2 * target)
             self.cloud_head.apply(init_truncated_normal)
         self.proj_head.apply(init_truncated_normal)
         self.ACT_decoder.apply(init_xavier)
+
+    def upgrade_weights(self, weights):
+        return upgrade_teacher(self.dvae_tokenizer, weights)
 
     def train(self, mode=True):
         """Switch the student's mode; the teacher stays in evaluation mode unless ``teacher_mode`` is ``train``."""
@@ -137,7 +142,7 @@ class ACT_PointDistillation(nn.Module):
         if self.masking["cls_loss"]:
             out["token_loss"] = loss
             front = torch.cat([x[:, :1], tapped[hook][:, 1:]], 1)
-            pos = torch.cat([self.decoder_cls_pos.expand(len(x), -1, -1), pos], 1)
+            pos = torch.cat([self.cls_pos.expand(len(x), -1, -1), pos], 1)
             loss = loss + self.decode(front, pos, target)
         if self.cloud_loss:
             out.setdefault("token_loss", loss)
@@ -207,6 +212,14 @@ def build_teacher(config):
     else:
         warnings.warn("model.dvae_config.ckpt is not given: the teacher is untrained", stacklevel=2)
     return teacher.requires_grad_(False)
+
+
+def upgrade_teacher(teacher, weights):
+    """Return a file's weights, those of ``dvae_tokenizer`` as ``teacher`` writes them today."""
+    prefix = "dvae_tokenizer."
+    inner = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+    return {**{key: value for key, value in weights.items() if not key.startswith(prefix)},
+            **{prefix + key: value for key, value in teacher.upgrade_weights(inner).items()}}
 
 
 class Pointwise(nn.Conv1d):

@@ -8,10 +8,10 @@ from models.point_embed import PatchEncoder, group
 from models.student import PointEncoder, init_truncated_normal, pool
 from utils.errors import ConfigError
 from utils.registry import check_whole
+from utils.weight_names import BESIDE_ENCODER, ENCODERS
 
-# what trains under each transfer type beside the head; None: everything
-TRAINED = {"full": None, "linear": ("cls_token", "cls_pos"), "mlp-3": ("cls_token", "cls_pos"),
-           "side": ("cls_token", "cls_pos", "side_"), "bit-fit": ()}
+# a parameter trains under a transfer type if its name contains one of these; as published, "cls" is in the head's name
+TRAINED = {"full": ("",), "linear": ("cls",), "mlp-3": ("cls",), "side": ("cls", "side"), "bit-fit": ("cls", "bias")}
 
 
 @MODELS.register
@@ -19,18 +19,18 @@ class PointTransformer(PointEncoder):
     """Class token ‖ max of the tokens → head (ACT, section 5).
 
     ``transfer_type``: ``full`` trains everything; ``linear`` and ``mlp-3`` the head, the class token and its
-    position; ``side`` these and a second patch encoder whose tokens are blended in before the maximum; ``bit-fit``
-    the biases and the head. The head is one linear layer for ``linear`` and an MLP of three otherwise.
+    position; ``side`` these and a second patch encoder, ``side``, whose projected tokens are blended in before the
+    maximum; ``bit-fit`` the head, the class token, its position and all biases. The head is one linear layer for
+    ``linear`` and an MLP of three otherwise.
 
     ``head_only`` makes ``linear`` and ``mlp-3`` a probe: the class token and its position are not trained, and the
     encoder stays in evaluation mode, so that the statistics of its norms are held still and nothing is dropped.
     """
 
     # a pretrained student lacks a head; its own parts that classification does not use may be left over
-    optional_weights = ("cls_head_finetune.", "side_")
-    unused_weights = ("dvae_tokenizer.", "ACT_decoder.", "decoder_pos_embed.", "decoder_cls_pos", "mask_token",
-                      "proj_head.", "lm_head.", "cls_head.", "transformer_k.", "queue")
-    weight_prefixes = ("ACT_encoder.", "transformer_q.")
+    optional_weights = ("cls_head_finetune.", "side.", "side_")
+    unused_weights = BESIDE_ENCODER
+    weight_prefixes = ENCODERS
 
     def __init__(self, *, embed_dim=384, depth=12, num_heads=6, drop_path_rate=0.1, encoder_dims=384, cls_dim,
                  group_size=32, num_group=64, transfer_type="full", head_only=False):
@@ -46,20 +46,27 @@ class PointTransformer(PointEncoder):
         self.cls_dim = cls_dim
         self.cls_head_finetune = build_head(2 * embed_dim, cls_dim, transfer_type)
         if transfer_type == "side":
-            self.side_encoder = PatchEncoder(embed_dim)
-            self.side_alpha = nn.Parameter(torch.zeros(()))
+            self.side = PatchEncoder(embed_dim)
+            self.side_projection = nn.Linear(embed_dim, embed_dim, bias=False)
+            self.side_alpha = nn.Parameter(torch.zeros(1))
         self.apply(init_truncated_normal)
         nn.init.trunc_normal_(self.cls_token, std=0.02)
         nn.init.trunc_normal_(self.cls_pos, std=0.02)
         self.freeze()
 
+    def upgrade_weights(self, weights):
+        """Files of the first version hold a side network without projection, and its share as a number."""
+        if "side_alpha" not in weights or "side_projection.weight" in weights:
+            return weights
+        weights = {key.replace("side_encoder.", "side."): value for key, value in weights.items()}
+        return weights | {"side_alpha": weights["side_alpha"].reshape(1),
+                          "side_projection.weight": torch.eye(self.cls_token.shape[-1])}
+
     def freeze(self):
         """Leave gradients to the parameters that train under ``transfer_type``."""
-        trained = () if self.head_only else TRAINED[self.transfer_type]
+        trained = ("cls_head_finetune.",) if self.head_only else TRAINED[self.transfer_type]
         for name, parameter in self.named_parameters():
-            bias = self.transfer_type == "bit-fit" and name.endswith(".bias")
-            parameter.requires_grad_(
-                trained is None or bias or name.startswith(("cls_head_finetune.", *trained)))
+            parameter.requires_grad_(any(part in name for part in trained))
 
     def train(self, mode=True):
         """Switch the mode; with ``head_only`` the head's alone."""
@@ -89,8 +96,8 @@ class PointTransformer(PointEncoder):
         neighborhood, center = group(points, self.num_group, self.group_size)
         x, _ = self.encode(self.tokens(neighborhood), center)
         if self.transfer_type == "side":
-            share = self.side_alpha.sigmoid()
-            x = torch.cat([x[:, :1], share * x[:, 1:] + (1 - share) * self.side_encoder(neighborhood)], 1)
+            share, side = self.side_alpha.sigmoid(), self.side_projection(self.side(neighborhood))
+            x = torch.cat([x[:, :1], share * x[:, 1:] + (1 - share) * side], 1)
         return pool(x)
 
 

@@ -8,6 +8,7 @@ from torch import nn
 from models.build import MODELS
 from models.dgcnn import DGCNN, center_graph
 from models.folding import FoldingDecoder
+from models.interface import Loadable
 from models.losses import code_kl, reconstruction_loss
 from models.point_embed import PatchEncoder, group
 from utils.distributed import gather_batch
@@ -17,7 +18,7 @@ from utils.registry import check_number, check_whole, check_whole_lists
 
 
 @MODELS.register
-class DiscreteVAE(nn.Module):
+class DiscreteVAE(Loadable):
     """Patch tokens → codes → codebook → DGCNN → FoldingNet decoder (Yu et al. 2022; ACT, section 4.1).
 
     Keys:

@@ -13,6 +13,7 @@ from models.hierarchy import (
     group_scales,
     inherit_masks,
 )
+from models.interface import Loadable
 from models.layers import pointwise, position_mlp
 from models.masking import MASKS, guided_mask, make_mask
 from models.point_embed import gather
@@ -33,7 +34,7 @@ class NormedEncoder(HierarchicalEncoder):
 
 
 @MODELS.register
-class I2P_MAE(nn.Module):
+class I2P_MAE(Loadable):
     """Reconstruct masked patches in 3D and, from visible ones, what an image model sees of them (I2P-MAE, section 3).
 
     Keys:
@@ -51,7 +52,7 @@ class I2P_MAE(nn.Module):
     The image model is frozen and no part of the state dict, the parameters or the modules.
     """
 
-    unused_weights = ("clip_model.",)
+    unused_weights = (r"clip_model\.",)
 
     def __init__(self, *, mask_ratio=0.8, mask_type="guided", loss_2d=True, group_sizes=(16, 8, 8),
                  num_groups=(512, 256, 64), encoder_depths=(5, 5, 5), encoder_dims=(96, 192, 384), local_radius=0,

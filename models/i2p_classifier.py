@@ -6,21 +6,22 @@ from torch import nn
 from models.build import MODELS
 from models.classifier import build_head
 from models.hierarchy import HierarchicalEncoder, check_scales, group_scales
+from models.interface import Loadable
 from models.student import init_truncated_normal
 from utils.registry import check_number, check_whole
 
 
-class HierarchicalClassifier(nn.Module):
+class HierarchicalClassifier(Loadable):
     """Coarsest tokens → norm → pooling → three-layer head; attention is local in every scale.
 
-    Keys: as in I2P_MAE; ``cls_dim``, the number of classes; ``smooth``, label smoothing. Subclasses differ in
-    pooling: what ``pool`` makes of the tokens, and ``pooled``, how many times as wide it is.
+    Keys: as in I2P_MAE; ``cls_dim``, the number of classes; ``smooth``, see ``smoothed_cross_entropy``. Subclasses
+    differ in pooling: what ``pool`` makes of the tokens, and ``pooled``, how many times as wide it is.
     """
 
     # a pretrained model lacks norm and head; what it has for reconstruction may be left over
     optional_weights = ("norm.", "cls_head_finetune.")
-    unused_weights = ("mask_token", "h_encoder.encoder_norms.", "h_decoder.", "decoder_pos_embeds.", "token_prop.",
-                      "decoder_norm.", "rec_head_3d.", "rec_head_2d.", "clip_model.")
+    unused_weights = ("mask_token", r"h_encoder\.encoder_norms\.", r"h_decoder\.", r"decoder_pos_embeds\.",
+                      r"token_prop\.", r"decoder_norm\.", r"rec_head(_[23]d)?\.", r"clip_model\.")
     pooled = 1
 
     def __init__(self, *, group_sizes, num_groups=(512, 256, 64), encoder_depths=(5, 5, 5),
@@ -46,8 +47,8 @@ class HierarchicalClassifier(nn.Module):
         if label is None:
             return {"logits": logits}
         accuracy = (logits.argmax(-1) == label).float().mean() * 100
-        smooth = self.smooth if self.training else 0.0
-        return {"logits": logits, "loss": F.cross_entropy(logits, label, label_smoothing=smooth), "acc": accuracy}
+        loss = smoothed_cross_entropy(logits, label, self.smooth if self.training else 0.0)
+        return {"logits": logits, "loss": loss, "acc": accuracy}
 
     @property
     def least_points(self):
@@ -58,6 +59,18 @@ class HierarchicalClassifier(nn.Module):
         """Return the pooled features (B, C or 2C) of clouds (B, N, 3)."""
         tokens = self.h_encoder(*group_scales(points, self.num_groups, self.group_sizes))[-1]
         return self.pool(self.norm(tokens))
+
+
+def smoothed_cross_entropy(logits: torch.Tensor, label: torch.Tensor, smooth: float) -> torch.Tensor:
+    """Return the cross-entropy of ``logits`` (B, C) against 1 - ``smooth`` at ``label`` (B), the rest shared elsewhere.
+
+    The rest is shared by the other C - 1 classes (I2P-MAE, after DGCNN); torch's own smoothing shares it by all C.
+    """
+    classes = logits.shape[1]
+    if not smooth or classes == 1:
+        return F.cross_entropy(logits, label)
+    target = torch.full_like(logits, smooth / (classes - 1)).scatter_(1, label.unsqueeze(1), 1 - smooth)  # B C
+    return F.cross_entropy(logits, target)
 
 
 @MODELS.register

@@ -3,8 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.act import MaskTransformer, build_teacher
+from models.act import MaskTransformer, build_teacher, upgrade_teacher
 from models.build import MODELS
+from models.interface import Loadable
 from models.point_embed import gather, group
 from utils.distributed import gather_batch, mean_all
 from utils.errors import ConfigError
@@ -12,7 +13,7 @@ from utils.registry import check_keys
 
 
 @MODELS.register
-class ACT_PointBERT(nn.Module):
+class ACT_PointBERT(Loadable):
     """Masked discrete tokens, with MoCo's queue and cut-mix, after a frozen autoencoder as tokenizer.
 
     Keys:
@@ -22,6 +23,7 @@ class ACT_PointBERT(nn.Module):
     """
 
     optional_weights = ("dvae_tokenizer.",)
+    weight_names = {"dvae.": "dvae_tokenizer."}  # what Point-BERT and the published code call it
     replicated_buffers = ("queue",)
 
     def __init__(self, *, m=0.999, T=0.07, K=16384, transformer_config, dvae_config):
@@ -40,6 +42,14 @@ class ACT_PointBERT(nn.Module):
             self.transformer_k.load_state_dict(self.transformer_q.state_dict())
             self.register_buffer("queue", F.normalize(torch.randn(student["cls_dim"], K), dim=0))
             self.register_buffer("queue_ptr", torch.zeros(1, dtype=torch.long))
+
+    @property
+    def unused_weights(self):
+        """Published files hold the key encoder and its queue, which are needed for ``moco_loss`` alone."""
+        return () if self.keys["moco_loss"] else (r"transformer_k\.", "queue")
+
+    def upgrade_weights(self, weights):
+        return upgrade_teacher(self.dvae_tokenizer, weights)
 
     def train(self, mode=True):
         """Switch the mode; the tokenizer stays in evaluation mode."""

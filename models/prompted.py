@@ -1,5 +1,6 @@
 """Stage I of ACT: a frozen foundation Transformer becomes the middle of a discrete 3D autoencoder."""
 import pathlib
+import re
 
 import torch
 from torch import nn
@@ -26,6 +27,7 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
     """
 
     build_foundation = staticmethod(build_vision)
+    position_once = False  # whether position is added before the first block alone where prompts are not deep
 
     def __init__(self, *, visual_embed_type, visual_embed_dim, visual_embed_pos="after_dgcnn1",
                  visual_embed_pretrained=True, visual_embed_kwargs=None, freeze_visual_embed=True,
@@ -73,7 +75,7 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
         return self
 
     def transform(self, tokens, center):
-        """Pass tokens (B, G, C) through the blocks, their centres' position added before each of them."""
+        """Pass tokens (B, G, C) with the position of their centres through the blocks."""
         if self.visual_embed is None:
             return tokens
         return self.proj_post(self.visual_embed.end(self.hidden(tokens, center, self.visual_embed.depth - 1)))
@@ -95,9 +97,9 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
         return self.visual_embed.width
 
     def run_blocks(self, x, pos, layer):
-        """Run the blocks up to ``layer`` on ``x`` with position ``pos`` (B, N, D), added before each of them."""
+        """Run the blocks up to ``layer`` on ``x``, position ``pos`` (B, N, D) added before each, or the first alone."""
         for index in range(layer + 1):
-            x = self.visual_embed.block(index, x + pos)
+            x = self.visual_embed.block(index, x if self.position_once and index else x + pos)
         return x
 
     def deep(self, x, pos, layer):
@@ -122,10 +124,17 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
 class ACTPromptedDiscreteVAEwithBERT(ACTPromptedDiscreteVAEwithVIT):
     """The same with a language model: ``visual_embed_type`` is a name on the Hugging Face hub or a local folder.
 
-    ``visual_embed_kwargs`` are arguments of ``BertConfig``, for random weights.
+    ``visual_embed_kwargs`` are arguments of ``BertConfig``, for random weights. Position is added before every layer
+    where prompts are deep, and otherwise, as published, before the first alone.
     """
 
     build_foundation = staticmethod(build_language)
+    position_once = True
+
+    def upgrade_weights(self, weights):
+        """Files of the first version lack ``layer.`` in the names of BERT's weights."""
+        return {re.sub(r"^visual_embed\.0\.(?=\d)", "visual_embed.0.layer.", key): value
+                for key, value in weights.items()}
 
 
 def without_weights(section):

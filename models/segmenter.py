@@ -4,18 +4,20 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.build import MODELS
+from models.interface import Loadable
 from models.layers import norm_relu, pointwise, pointwise_split, position_mlp
 from models.point_embed import PatchEncoder, group, interpolate
 from models.student import init_truncated_normal, layer_of
 from models.transformer import TransformerEncoder
 from utils.distributed import mean_all
 from utils.errors import ConfigError
+from utils.weight_names import BESIDE_ENCODER, CLASS_TOKEN, ENCODERS
 
 PARTS, WIDTHS = 1024, (512, 256)  # of the head
 
 
 @MODELS.register
-class PointSegmenter(nn.Module):
+class PointSegmenter(Loadable):
     """A label for every point: of a room (S3DIS) or, with ``num_categories``, of an object of a known category.
 
     The outputs of three blocks (ACT, appendix; after PointNet++'s feature propagation) are normed, joined, and
@@ -27,10 +29,8 @@ class PointSegmenter(nn.Module):
 
     # a pretrained student lacks what follows the encoder; its own further parts may be left over
     optional_weights = ("label_conv_cls.", "propagation_0_cls.", "convs", "bns")
-    unused_weights = ("dvae_tokenizer.", "ACT_decoder.", "decoder_pos_embed.", "decoder_cls_pos", "mask_token",
-                      "proj_head.", "lm_head.", "cls_head.", "cls_token", "cls_pos", "cls_head_finetune.",
-                      "transformer_k.", "queue")
-    weight_prefixes = ("ACT_encoder.", "transformer_q.")
+    unused_weights = (*BESIDE_ENCODER, *CLASS_TOKEN, r"cls_head_finetune\.")
+    weight_prefixes = ENCODERS
     # how Point-MAE's code, from which the published one descends, calls the same weights
     weight_names = {"label_conv.": "label_conv_cls.", "propagation_0.": "propagation_0_cls.", "convs1.": "convs1_cls.",
                     "convs2.": "convs2_cls.", "convs3.": "convs3_cls.", "bns1.": "bns1_cls.", "bns2.": "bns2_cls."}
@@ -38,14 +38,13 @@ class PointSegmenter(nn.Module):
     def __init__(self, *, num_classes, num_categories=0, embed_dim=384, depth=12, num_heads=6, drop_path_rate=0.1,
                  encoder_dims=384, group_size=32, num_group=128, taps=(4, 8, 12)):
         super().__init__()
-        if encoder_dims != embed_dim:
-            raise ConfigError(f"model.encoder_dims ({encoder_dims}) must equal model.embed_dim ({embed_dim})")
         if not taps or min(taps) < 1 or max(taps) > depth or len(set(taps)) < len(taps):
             raise ConfigError(f"model.taps is {list(taps)}; it must name different blocks, 1 … {depth}")
         self.group_size, self.num_group = group_size, num_group
         self.num_categories, self.taps = num_categories, [block - 1 for block in taps]
         width = len(taps) * embed_dim
         self.encoder = PatchEncoder(encoder_dims)
+        self.reduce_dim = nn.Linear(encoder_dims, embed_dim) if encoder_dims != embed_dim else nn.Identity()
         self.pos_embed = position_mlp(embed_dim)
         self.blocks = TransformerEncoder(embed_dim, depth, num_heads, drop_path_rate)
         self.norm = nn.LayerNorm(embed_dim)
@@ -98,7 +97,7 @@ class PointSegmenter(nn.Module):
     def patch_features(self, points):
         """Return the joined features (B, G, C) of the patches and their centres (B, G, 3)."""
         neighborhood, center = group(points, self.num_group, self.group_size)
-        _, tapped = self.blocks(self.encoder(neighborhood), self.pos_embed(center), self.taps)
+        _, tapped = self.blocks(self.reduce_dim(self.encoder(neighborhood)), self.pos_embed(center), self.taps)
         return torch.cat([self.norm(tapped[index]) for index in self.taps], -1), center
 
 

@@ -2,12 +2,13 @@
 import torch
 from torch import nn
 
+from models.interface import Loadable
 from models.layers import position_mlp
 from models.point_embed import PatchEncoder
 from models.transformer import TransformerEncoder
 
 
-class PointEncoder(nn.Module):
+class PointEncoder(Loadable):
     """Patches → tokens with a class token in front → Transformer → norm.
 
     Where the patch encoder is of another width, ``reduce_dim`` maps its tokens to that of the Transformer.

@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import pickle
+import re
 import struct
 import subprocess
 import sys
@@ -200,6 +201,11 @@ def alone(path, content):
     path.write_bytes(content)
 
 
+# what is said of a file that asks for code, or that is no file of torch.save at all
+REFUSALS = ("is refused: it calls", "is refused: Trying to load unsupported GLOBAL", "is damaged or not a checkpoint:",
+            "is not a checkpoint: it is a pickle that torch.save has not written", "holds an object of the class")
+
+
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("write", [in_zip, in_old_format, alone])
 @pytest.mark.parametrize("payload", PAYLOADS)
@@ -207,7 +213,8 @@ def test_checkpoints(tmp_path, write, payload):
     write(tmp_path / "evil.pth", PAYLOADS[payload])
     with pytest.raises(CheckpointError) as error:
         checkpoint.read(tmp_path / "evil.pth")
-    same_line(error, "evil.pth is damaged or not a checkpoint: ")
+    same_line(error)
+    assert re.search(f"evil.pth ({'|'.join(REFUSALS)})", str(error.value))
     assert "weights_only" not in str(error.value)  # torch's advice would run it
 
 
@@ -225,7 +232,7 @@ def test_a_packed_checkpoint(tmp_path):
     with zipfile.ZipFile(tmp_path / "c.pth") as file, zipfile.ZipFile(tmp_path / "p.pth", "w", 8) as packed:
         for entry in file.infolist():
             packed.writestr(entry.filename, file.read(entry))
-    with pytest.raises(CheckpointError, match=r"p.pth is damaged .*: it is packed and would take 0.004 GB"):
+    with pytest.raises(CheckpointError, match=r"p.pth is refused: it is packed and would take 0.004 GB"):
         checkpoint.read(tmp_path / "p.pth")
 
 
@@ -293,7 +300,7 @@ def refused(output, name="evil.pth"):
     lines = [line for line in output.err.splitlines() if "error" in line.lower() or "Traceback" in line]
     assert len(lines) == 1, output.err
     assert name in lines[0]
-    assert "is damaged or not a checkpoint: " in lines[0]
+    assert "is refused: Trying to load unsupported GLOBAL posix.system" in lines[0]
 
 
 @pytest.mark.parametrize("flags", [("--finetune_model", "--ckpts"), ("--test", "--ckpts")])

@@ -1,19 +1,25 @@
 """The one reader and writer of checkpoints."""
 import json
 import pathlib
-import pickle
 import re
-import zipfile
 
+import numpy as np
 import torch
 
 from utils.errors import CheckpointError
 from utils.files import replacing
-from utils.numpy_pickle import MAKERS
+from utils.stand_ins import StandIn
+from utils.torch_file import read_pickled, reason, verdict
+from utils.weight_names import (
+    CLASS_TOKEN,
+    compare_heads,
+    describe_unused,
+    method_of,
+    strip_prefix,
+    unwrap,
+)
 
-# a checkpoint of the published code may hold numpy scalars among its metrics
-NUMPY_SCALARS = [(MAKERS[name], name) for name in ("numpy.dtype", "numpy.core.multiarray.scalar",
-                                                   "numpy._core.multiarray.scalar")]
+CONTAINERS = ("base_model", "model_state_dict", "model", "state_dict")  # what files call their weights
 
 
 def save(checkpoint, path, keep=None):
@@ -38,36 +44,25 @@ def save(checkpoint, path, keep=None):
 def read(path):
     """Return what the checkpoint file ``path`` holds, on the CPU; no code in it is run.
 
-    Raises CheckpointError where the file is missing, damaged, or holds anything but tensors and plain values.
+    Objects of classes that torch does not make are left out, see ``utils.stand_ins``. Raises CheckpointError where the
+    file is missing, cannot be read, is damaged, or is no checkpoint.
     """
     path = pathlib.Path(path)
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist")
+    if path.is_dir():
+        raise CheckpointError(f"checkpoint {path} is a folder: give the file in it")
     try:
-        if path.suffix == ".safetensors":
-            return _read_safetensors(path)
-        _refuse_packed(path)
-        with torch.serialization.safe_globals(NUMPY_SCALARS):
-            return torch.load(path, map_location="cpu", weights_only=True)
+        with open(path, "rb") as file:
+            if path.suffix == ".safetensors":
+                return _read_safetensors(path)
+            return read_pickled(file)
+    except FileNotFoundError as error:
+        raise CheckpointError(f"checkpoint {path} does not exist") from error
+    except OSError as error:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
+    except CheckpointError as error:
+        raise CheckpointError(f"checkpoint {path} {error}") from error
     except Exception as error:  # noqa: BLE001 - a damaged pickle makes its reader trip over anything
-        raise CheckpointError(f"checkpoint {path} is damaged or not a checkpoint: {_reason(error)}") from error
-
-
-def _reason(error):
-    """Return what is wrong, without torch's advice to read the file in a way that runs what is in it."""
-    if isinstance(error, pickle.UnpicklingError) and error.__context__ is not None:
-        error = error.__context__  # what torch wraps its advice around
-    text = re.split(r" was not an allowed|\. Please|\. In PyTorch", " ".join(str(error).split()))[0]
-    return text[:160] or type(error).__name__
-
-
-def _refuse_packed(path):
-    """Raise ValueError for a zip file that unpacks to more than its size; torch stores tensors as they are."""
-    if zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as file:
-            size = sum(entry.file_size for entry in file.infolist())
-        if size > path.stat().st_size:
-            raise ValueError(f"it is packed and would take {size / 1e9:.3g} GB")
+        raise CheckpointError(f"checkpoint {path} {verdict(error)}: {reason(error)}") from error
 
 
 def _as_safetensors(checkpoint):
@@ -87,65 +82,80 @@ def _read_safetensors(path):
 
 
 def read_weights(path):
-    """Return the state dict in the file ``path``: its ``base_model`` (or like entry) without ``module.`` prefixes."""
+    """Return the state dict in the file ``path``: its ``base_model`` (or like entry), names unwrapped."""
     return weights_in(read(path), path)
 
 
 def weights_in(content, path):
     """Return the state dict in ``content``, which ``read`` has returned for ``path``."""
-    for key in ("base_model", "model_state_dict", "model", "state_dict"):
-        if isinstance(content, dict) and isinstance(content.get(key), dict):
-            content = content[key]
-            break
     content = content if isinstance(content, dict) else {}
-    weights = {key.removeprefix("module."): value for key, value in content.items()
-               if isinstance(key, str) and isinstance(value, torch.Tensor)}
+    container = next((key for key in CONTAINERS if isinstance(content.get(key), (dict, StandIn))), None)
+    entries = content if container is None else content[container]
+    if isinstance(entries, StandIn):
+        raise CheckpointError(f"checkpoint {path} holds as '{container}' an object of the class {entries.asked_for}, "
+                              f"not weights: where that class is at hand, write its state_dict()")
+    weights = {}
+    for key, value in entries.items():
+        if isinstance(key, str) and isinstance(value, torch.Tensor):
+            weights[key] = value
+        elif container is not None and isinstance(value, (StandIn, np.ndarray)):
+            kind = value.asked_for if isinstance(value, StandIn) else "numpy array"
+            raise CheckpointError(f"checkpoint {path} holds the weight '{key}' as a {kind}; it must be a tensor")
     if not weights:
         raise CheckpointError(f"checkpoint {path} holds no model weights")
     for key, value in weights.items():
         if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
             raise CheckpointError(f"checkpoint {path} holds '{key}' in a form that no weight here has (sparse, "
                                   f"quantized, complex or without values)")
-    return weights
+    return unwrap(weights, path)
 
 
 def load_model(model, weights, path, complete=False):
-    """Load ``weights`` (a state dict) into ``model`` and return a one-line report.
+    """Load ``weights`` (a state dict) into ``model``, a ``Loadable``, and return a one-line report.
 
-    A model may say by attributes which prefixes a weight's name may bear (``weight_prefixes``), how else names may
-    begin (``weight_names``, a dict of others → its own), which of its own weights may be missing
-    (``optional_weights``) and which others may be left over (``unused_weights``). Anything else that is missing, left
-    over or of another shape is a CheckpointError with the counts; ``path`` names the file in it. ``complete`` lets
-    nothing be missing.
+    The model says how names may differ and what may be missing or left over. Anything else that is missing, left over
+    or of another shape is a CheckpointError with the counts; ``path`` names the file in it. ``complete`` lets nothing
+    be missing.
     """
-    weights = _strip(weights, getattr(model, "weight_prefixes", ()))
-    weights = _rename(weights, getattr(model, "weight_names", {}))
+    weights, beside, prefix = strip_prefix(weights, model.weight_prefixes)
+    weights = model.upgrade_weights(_rename(weights, model.weight_names))
     own = model.state_dict()
-    optional = () if complete else tuple(getattr(model, "optional_weights", ()))
-    unused = tuple(getattr(model, "unused_weights", ()))
+    optional = () if complete else tuple(model.optional_weights)
+    if prefix == "MAE_encoder." and not complete and not any(key in weights for key in CLASS_TOKEN):
+        optional += CLASS_TOKEN
     fits = {key: value for key, value in weights.items() if key in own and value.shape == own[key].shape}
     shapes = [key for key in weights if key in own and key not in fits]
     missing = [key for key in own if key not in weights]
     unexpected = [key for key in weights if key not in own]
-    wrong = ([key for key in shapes if not key.startswith(optional)]
-             + [key for key in missing if not key.startswith(optional)]
-             + [key for key in unexpected if not key.startswith(unused)])
-    counts = (f"{len(fits)} of {len(own)} weights match, {len(missing)} missing, {len(unexpected)} unexpected, "
-              f"{len(shapes)} of another shape")
+    unused = re.compile("|".join(model.unused_weights) or "(?!)")
+    wrong = ([key for key in shapes + missing if not key.startswith(optional)]
+             + [key for key in unexpected if not key.startswith(optional) and not unused.match(key)])
+    counts = (f"{len(fits)} of {len(own)} weights match, {len(missing)} missing, {len(unexpected) + len(beside)} "
+              f"unexpected, {len(shapes)} of another shape")
     if wrong:
-        raise CheckpointError(f"checkpoint {path} is not of this {type(model).__name__}: {counts}; "
-                              f"for example '{wrong[0]}'")
+        reason = _why(wrong, weights, own, [*beside, *weights], prefix)
+        raise CheckpointError(f"checkpoint {path} is not of this {type(model).__name__}: {counts}; {reason}")
+    for part in optional:  # a head of another form is left out, not mixed with a new one; another number of classes is
+        if _differs(part, weights, own):
+            fits = {key: value for key, value in fits.items() if not key.startswith(part)}
     model.load_state_dict(fits, strict=False)
-    return f"{path}: {counts}"
+    return f"{path}: {counts}{describe_unused([*beside, *unexpected])}"
 
 
-def _strip(weights, prefixes):
-    """Remove the first of ``prefixes`` that names bear; weights that bear it take precedence over those that don't."""
-    for prefix in prefixes:
-        if any(key.startswith(prefix) for key in weights):
-            inner = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-            return {key: value for key, value in weights.items() if not key.startswith(prefix)} | inner
-    return weights
+def _why(wrong, weights, own, names, prefix):
+    """Say what keeps weights from being a model's: how their head differs, whose they are, or an example."""
+    heads = compare_heads(weights, own)
+    if heads and all(key.startswith("cls_head_finetune.") for key in wrong):
+        return f"{heads}: its encoder can be fine-tuned (--finetune_model), but not tested with this head"
+    method = None if prefix else method_of(names)
+    whose = f", and it looks like a file of {method}" if method else ""
+    return f"for example '{wrong[0]}'{whose}"
+
+
+def _differs(part, weights, own):
+    """Whether the weights that begin with ``part`` are of another form than the model's, but for their last width."""
+    return any(key not in own or value.shape[1:] != own[key].shape[1:] for key, value in weights.items()
+               if key.startswith(part))
 
 
 def _rename(weights, names):

@@ -7,25 +7,35 @@ import pickle
 
 import numpy as np
 
-NUMBERS = "biuf"  # kinds of data types
+
+class Refused(pickle.UnpicklingError):
+    """A pickle asks for what it may not have."""
 
 
 class PlainDtype:
     """Stands for a data type of numbers while a pickle is read."""
 
     __slots__ = ("value",)
+    kinds = "biuf"
 
     def __init__(self, text, align=False, copy=False):
         value = np.dtype(text) if isinstance(text, str) else None
-        if value is None or value.kind not in NUMBERS:
-            raise pickle.UnpicklingError(f"it asks for the data type {str(text)[:40]}")
+        if value is None or value.kind not in self.kinds:
+            raise Refused(f"it asks for the data type {str(text)[:40]}")
         self.value = value
 
     def __setstate__(self, state):
         _, order, *structure = state
         if order not in ("<", ">", "=", "|") or structure[:3] != [None] * 3:
-            raise pickle.UnpicklingError("it asks for a structured data type")
+            raise Refused("it asks for a structured data type")
         self.value = self.value.newbyteorder(order)
+
+
+class ExtraDtype(PlainDtype):
+    """The same for what lies beside the weights of a checkpoint: complex numbers and text of a fixed width too."""
+
+    __slots__ = ()
+    kinds = PlainDtype.kinds + "cSU"
 
 
 class PlainArray(np.ndarray):
@@ -49,7 +59,7 @@ class Maker:
         return self.function(*args)
 
     def __setstate__(self, state):
-        raise pickle.UnpicklingError(f"it changes {self.function.__name__}")
+        raise Refused(f"it changes {self.function.__name__}")
 
 
 def empty_array(*_):
@@ -77,15 +87,15 @@ def _bytes(data):
 
 
 def _value(dtype):
-    if type(dtype) is not PlainDtype:
-        raise pickle.UnpicklingError("it gives an array no data type")
+    if not isinstance(dtype, PlainDtype):
+        raise Refused("it gives an array no data type")
     return dtype.value
 
 
 def encode(text, encoding="latin1"):
     """Return ``text`` as bytes, which protocol 2 writes as text."""
     if encoding != "latin1":
-        raise pickle.UnpicklingError(f"it asks for the encoding {str(encoding)[:40]}")
+        raise Refused(f"it asks for the encoding {str(encoding)[:40]}")
     return text.encode("latin1")
 
 

@@ -15,9 +15,9 @@ class Foundation(nn.Sequential):
     ``width`` is that of the tokens, ``depth`` the number of blocks.
     """
 
-    def __init__(self, blocks, norm, width):
+    def __init__(self, blocks, norm, width, depth=None):
         super().__init__(blocks, norm)
-        self.width, self.depth = width, len(blocks)
+        self.width, self.depth = width, len(blocks) if depth is None else depth
 
     def check(self, num_tokens, name):
         """Raise ConfigError where ``num_tokens`` tokens and prompts together cannot work; ``name`` is the model's."""

@@ -106,13 +106,18 @@ def _download(transformers, name, kwargs, required):
 
 
 class Bert(Foundation):
-    """Layers of BERT, which norm after adding; the word embedding and the pooler are not used."""
+    """Layers of BERT, which norm after adding; the word embedding and the pooler are not used.
+
+    As published, the encoder is the one element, so names begin with ``0.layer.``.
+    """
 
     def __init__(self, layers, width):
-        super().__init__(layers, nn.Identity(), width)
+        encoder = nn.Module()
+        encoder.layer = layers
+        super().__init__(encoder, nn.Identity(), width, len(layers))
 
     def block(self, index, x, prompts=None):
-        layer = self[0][index]
+        layer = self[0].layer[index]
         attention, output = layer.attention.self, layer.attention.output
         parts = (attention.query, attention.key, attention.value)
         weight, bias = (torch.cat([getattr(part, name) for part in parts]) for name in ("weight", "bias"))

@@ -8,6 +8,7 @@ from torch import nn
 from models import build_model_from_cfg
 from models.act import build_teacher
 from models.foundation import build_language, build_vision
+from models.foundation.language import Bert
 from models.foundation.vision import Beit, ClipTransformer, Mixer, TimmBlocks, VisionTransformer
 from models.prompted import without_weights
 from utils.errors import CheckpointError, ConfigError
@@ -57,7 +58,7 @@ def test_the_other_published_names_are_known(name):
 
 def reference(foundation, index, x):
     """What timm or transformers computes."""
-    block = foundation[0][index]
+    block = foundation[0].layer[index] if isinstance(foundation, Bert) else foundation[0][index]
     out = block(x)
     return out[0] if isinstance(out, tuple) else out
 
@@ -105,10 +106,10 @@ def test_a_local_language_model_is_loaded(tmp_path):
     original.save_pretrained(tmp_path / "bert")
     for foundation in (build_language(str(tmp_path / "bert"), True, {}),
                        build_language("bert-base-uncased", str(tmp_path / "bert"), {})):
-        assert torch.equal(foundation[0][1].output.dense.weight, original.encoder.layer[1].output.dense.weight)
+        assert torch.equal(foundation[0].layer[1].output.dense.weight, original.encoder.layer[1].output.dense.weight)
         assert (foundation.width, foundation.depth) == (24, 2)
     other = build_language(str(tmp_path / "bert"), False, {})
-    assert not torch.equal(other[0][1].output.dense.weight, original.encoder.layer[1].output.dense.weight)
+    assert not torch.equal(other[0].layer[1].output.dense.weight, original.encoder.layer[1].output.dense.weight)
 
 
 def test_a_damaged_language_model(tmp_path):

@@ -6,11 +6,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from models.interface import Loadable
 from utils import checkpoint
 from utils.errors import CheckpointError
 
 
-class Student(nn.Module):
+class Student(Loadable):
     weight_prefixes = ("inner.",)
     optional_weights = ("head.",)
     unused_weights = ("decoder.",)
@@ -68,7 +69,10 @@ def test_no_code_is_run(tmp_path):
             return open, (str(tmp_path / "ran"), "w")
 
     (tmp_path / "c.pth").write_bytes(pickle.dumps({"base_model": Bomb()}))
-    with pytest.raises(CheckpointError, match="damaged or not a checkpoint"):
+    with pytest.raises(CheckpointError, match="c.pth is not a checkpoint: it is a pickle that torch.save has not"):
+        checkpoint.read(tmp_path / "c.pth")
+    torch.save({"base_model": {"a": torch.ones(1)}, "x": Bomb()}, tmp_path / "c.pth")
+    with pytest.raises(CheckpointError, match="c.pth is refused: it calls io.open, and code .* is not run"):
         checkpoint.read(tmp_path / "c.pth")
     assert not (tmp_path / "ran").exists()
 

@@ -1,0 +1,22 @@
+"""What the loader of weights asks of a model."""
+from torch import nn
+
+
+class Loadable(nn.Module):
+    """A model that says how the weights in a file may differ from its own.
+
+    Attributes:
+        weight_prefixes: what may stand before the names of its weights in a file, see ``utils.weight_names``.
+        weight_names: beginnings of names in a file → what this model has in their place.
+        optional_weights: beginnings of names of this model that a file may lack, or hold in another form.
+        unused_weights: beginnings of names that a file may hold and this model does not.
+    """
+
+    weight_prefixes: tuple[str, ...] = ()
+    weight_names: dict[str, str] = {}
+    optional_weights: tuple[str, ...] = ()
+    unused_weights: tuple[str, ...] = ()
+
+    def upgrade_weights(self, weights: dict) -> dict:
+        """Return a file's weights as this version writes them; they are from this or an earlier one."""
+        return weights
