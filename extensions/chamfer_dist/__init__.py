@@ -3,6 +3,7 @@
 Each is a module with ``forward(xyz1, xyz2)`` of clouds (B, N, 3) and (B, M, 3). Shapes that do not fit are a
 ValueError.
 """
+import torch
 from torch import nn
 
 from extensions.ops import chamfer
@@ -10,8 +11,20 @@ from extensions.ops import chamfer
 TINY = 1e-24  # keeps the gradient of a square root finite where two points coincide
 
 
+class ChamferFunction:
+    """Squared distances by ``apply``, as of the published autograd function."""
+
+    @staticmethod
+    def apply(xyz1: torch.Tensor, xyz2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, N, 3), (B, M, 3) → (B, N) and (B, M), each to the nearest of the other cloud; differentiable in both."""
+        return chamfer(xyz1, xyz2)[:2]
+
+
 class _Chamfer(nn.Module):
-    """``ignore_zeros`` drops the padding, points at exactly (0, 0, 0), from both clouds of a batch of one."""
+    """``ignore_zeros`` drops padding from both clouds of a batch of one, and of no other: points that add up to 0.
+
+    As published, these are (0, 0, 0) and any point whose coordinates cancel.
+    """
 
     def __init__(self, ignore_zeros=False):
         super().__init__()
@@ -20,8 +33,8 @@ class _Chamfer(nn.Module):
     def distances(self, xyz1, xyz2):
         """Return the squared distances (B, N) and (B, M) to the other cloud."""
         if self.ignore_zeros and xyz1.shape[0] == 1:
-            xyz1, xyz2 = (xyz[xyz.ne(0).any(-1)].unsqueeze(0) for xyz in (xyz1, xyz2))
-        return chamfer(xyz1, xyz2)[:2]
+            xyz1, xyz2 = (xyz[xyz.sum(-1).ne(0)].unsqueeze(0) for xyz in (xyz1, xyz2))
+        return ChamferFunction.apply(xyz1, xyz2)
 
 
 class ChamferDistanceL2(_Chamfer):

@@ -8,35 +8,67 @@ from torch import nn
 from extensions import ops
 
 
-def furthest_point_sample(xyz, npoint):
-    """(B, N, 3) → (B, npoint) int32; points at the origin are skipped."""
-    return ops.furthest_point_sample(xyz, npoint).int()
+class FurthestPointSampling:
+    """Called by ``apply``, like the classes below; not differentiable. Points at the origin are skipped."""
+
+    @staticmethod
+    def apply(xyz: torch.Tensor, npoint: int) -> torch.Tensor:
+        """(B, N, 3) → (B, npoint) int32."""
+        return ops.furthest_point_sample(xyz, npoint).int()
 
 
-def gather_operation(features, idx):
-    """(B, C, N), (B, M) → (B, C, M); differentiable."""
-    return ops.gather_points(features, idx)
+class GatherOperation:
+    """Differentiable in the features."""
+
+    @staticmethod
+    def apply(features: torch.Tensor, idx: torch.Tensor) -> torch.Tensor:
+        """(B, C, N), (B, M) → (B, C, M)."""
+        return ops.gather_points(features, idx)
 
 
-def grouping_operation(features, idx):
-    """(B, C, N), (B, M, K) → (B, C, M, K); differentiable."""
-    return ops.group_points(features, idx)
+class ThreeNN:
+    """Not differentiable."""
+
+    @staticmethod
+    def apply(unknown: torch.Tensor, known: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(B, n, 3), (B, m, 3) → Euclidean distances and int32 indices (B, n, 3)."""
+        distance, index = ops.three_nn(unknown, known)
+        return distance, index.int()
 
 
-def three_nn(unknown, known):
-    """(B, n, 3), (B, m, 3) → Euclidean distances and int32 indices (B, n, 3)."""
-    distance, index = ops.three_nn(unknown, known)
-    return distance, index.int()
+class ThreeInterpolate:
+    """Differentiable in the features, as published, and in the weight."""
+
+    @staticmethod
+    def apply(features: torch.Tensor, idx: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """(B, C, m), (B, n, 3), (B, n, 3) → (B, C, n)."""
+        return ops.three_interpolate(features, idx, weight)
 
 
-def three_interpolate(features, idx, weight):
-    """(B, C, m), (B, n, 3), (B, n, 3) → (B, C, n); differentiable in features and weight."""
-    return ops.three_interpolate(features, idx, weight)
+class GroupingOperation:
+    """Differentiable in the features."""
+
+    @staticmethod
+    def apply(features: torch.Tensor, idx: torch.Tensor) -> torch.Tensor:
+        """(B, C, N), (B, M, K) → (B, C, M, K)."""
+        return ops.group_points(features, idx)
 
 
-def ball_query(radius, nsample, xyz, new_xyz):
-    """Radius, number, points (B, N, 3), centres (B, M, 3) → (B, M, nsample) int32."""
-    return ops.ball_query(xyz, new_xyz, radius, nsample).int()
+class BallQuery:
+    """Not differentiable."""
+
+    @staticmethod
+    def apply(radius: float, nsample: int, xyz: torch.Tensor, new_xyz: torch.Tensor) -> torch.Tensor:
+        """Radius, number, points (B, N, 3), centres (B, M, 3) → (B, M, nsample) int32."""
+        return ops.ball_query(xyz, new_xyz, radius, nsample).int()
+
+
+furthest_point_sample = FurthestPointSampling.apply
+gather_operation = GatherOperation.apply
+three_nn = ThreeNN.apply
+three_interpolate = ThreeInterpolate.apply
+grouping_operation = GroupingOperation.apply
+ball_query = BallQuery.apply
 
 
 class QueryAndGroup(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from op_samples import CLOUDS
 
 from extensions import ops
-from extensions.chamfer_dist import ChamferDistanceL1, ChamferDistanceL2, ChamferDistanceL2_split
+from extensions.chamfer_dist import ChamferDistanceL1, ChamferDistanceL2, ChamferDistanceL2_split, ChamferFunction
 from extensions.knn_cuda import KNN
 from extensions.pointnet2_ops import pointnet2_utils
 
@@ -52,9 +52,68 @@ def test_ignore_zeros(loss):
     assert value(True, *batch).equal(value(False, *batch))
 
 
-def test_ignore_zeros_keeps_points_whose_coordinates_cancel():
+def test_ignore_zeros_drops_points_whose_coordinates_cancel():
+    """The published rule: a point whose coordinates add up to 0 is padding."""
     xyz = torch.tensor([[[1.0, -1, 0], [2, 0, 0]]])
-    assert ChamferDistanceL2(ignore_zeros=True)(xyz, xyz[:, 1:]).item() == pytest.approx(2 / 2)
+    assert ChamferDistanceL2(ignore_zeros=True)(xyz, xyz[:, 1:]).item() == 0
+    assert ChamferDistanceL2()(xyz, xyz[:, 1:]).item() == pytest.approx(2 / 2)
+    two = xyz.repeat(2, 1, 1)
+    assert ChamferDistanceL2(ignore_zeros=True)(two, two[:, 1:]).item() == pytest.approx(2 / 2)
+
+
+def test_chamfer_function():
+    """Values by hand; the gradient of a squared distance is twice the way to the nearest point, from both sides."""
+    one, two = ONE.clone().requires_grad_(), TWO.clone().requires_grad_()
+    first, second = ChamferFunction.apply(one, two)
+    assert first.tolist() == [[5, 4]]
+    assert second.tolist() == [[9, 4, 16]]
+    first.sum().backward(retain_graph=True)
+    assert one.grad.tolist() == [[[-2, 0, -4], [0, 0, -4]]]  # both nearest to (1, 0, 2)
+    assert two.grad.tolist() == [[[0, 0, 0], [2, 0, 8], [0, 0, 0]]]
+    second.sum().backward()
+    assert two.grad.tolist() == [[[0, 0, 6], [2, 0, 12], [0, 8, 0]]]
+    xyz, other = (cloud.double().requires_grad_() for cloud in CLOUDS["random"])
+    assert torch.autograd.gradcheck(ChamferFunction.apply, (xyz, other), fast_mode=True)
+
+
+FUNCTIONS = {"FurthestPointSampling": "furthest_point_sample", "GatherOperation": "gather_operation",
+             "ThreeNN": "three_nn", "ThreeInterpolate": "three_interpolate",
+             "GroupingOperation": "grouping_operation", "BallQuery": "ball_query"}
+
+
+@pytest.mark.parametrize("name", FUNCTIONS)
+def test_published_functions_are_called_by_apply(name):
+    assert getattr(pointnet2_utils, name).apply is getattr(pointnet2_utils, FUNCTIONS[name])
+
+
+def test_gradients_of_published_functions():
+    """Features get the gradient of every place that they were taken to, by its weight."""
+    features = torch.arange(6.0).view(1, 2, 3).requires_grad_()
+    pointnet2_utils.GatherOperation.apply(features, torch.tensor([[2, 2]])).sum().backward()
+    assert features.grad.tolist() == [[[0, 0, 2], [0, 0, 2]]]
+    features.grad = None
+    grouped = pointnet2_utils.GroupingOperation.apply(features, torch.tensor([[[0, 1], [1, 1]]]))
+    assert grouped.tolist() == [[[[0, 1], [1, 1]], [[3, 4], [4, 4]]]]
+    grouped.sum().backward()
+    assert features.grad.tolist() == [[[1, 3, 0], [1, 3, 0]]]
+    features.grad, weight = None, torch.tensor([[[0.5, 0.25, 0.25]]])
+    mixed = pointnet2_utils.ThreeInterpolate.apply(features, torch.tensor([[[0, 1, 2]]]), weight)
+    assert mixed.tolist() == [[[0.75], [3.75]]]
+    mixed.sum().backward()
+    assert features.grad.tolist() == [[[0.5, 0.25, 0.25], [0.5, 0.25, 0.25]]]
+
+
+def test_a_group_moves_with_its_points_and_against_its_centre():
+    xyz, centre = torch.tensor([[[1.0, 0, 0], [0, 2, 0]]], requires_grad=True), torch.zeros(1, 1, 3, requires_grad=True)
+    grouped = pointnet2_utils.QueryAndGroup(1.5, 2)(xyz, centre)
+    assert grouped.tolist() == [[[[1, 1]], [[0, 0]], [[0, 0]]]]
+    grouped.sum().backward()
+    assert xyz.grad.tolist() == [[[2, 2, 2], [0, 0, 0]]]
+    assert centre.grad.tolist() == [[[-2, -2, -2]]]
+    xyz.grad, features = None, torch.ones(1, 4, 2, requires_grad=True)
+    pointnet2_utils.GroupAll()(xyz, None, features).sum().backward()
+    assert xyz.grad.eq(1).all()
+    assert features.grad.eq(1).all()
 
 
 def test_knn_layouts():
