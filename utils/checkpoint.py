@@ -60,7 +60,7 @@ def read(path):
     except OSError as error:
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
     except CheckpointError as error:
-        raise CheckpointError(f"checkpoint {path} {error}") from error
+        raise type(error)(f"checkpoint {path} {error}") from error
     except Exception as error:  # noqa: BLE001 - a damaged pickle makes its reader trip over anything
         raise CheckpointError(f"checkpoint {path} {verdict(error)}: {reason(error)}") from error
 

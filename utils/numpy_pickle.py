@@ -32,10 +32,23 @@ class PlainDtype:
 
 
 class ExtraDtype(PlainDtype):
-    """The same for what lies beside the weights of a checkpoint: complex numbers and text of a fixed width too."""
+    """The same for what lies beside the weights of a checkpoint: complex numbers and text of a fixed width too.
+
+    Of other types, such as objects and fields, ``value`` is None: their arrays stay empty.
+    """
 
     __slots__ = ()
     kinds = PlainDtype.kinds + "cSU"
+
+    def __init__(self, *args):
+        try:
+            super().__init__(*args)
+        except (Refused, TypeError):
+            self.value = None
+
+    def __setstate__(self, state):
+        if self.value is not None:
+            super().__setstate__(state)
 
 
 class PlainArray(np.ndarray):
@@ -45,6 +58,14 @@ class PlainArray(np.ndarray):
         version, shape, dtype, columns_first, data = state
         array = from_bytes(data, dtype, shape, "F" if columns_first else "C")
         super().__setstate__((version, array.shape, array.dtype, bool(columns_first), _bytes(data)))
+
+
+class ExtraArray(PlainArray):
+    """The same, but empty where it is of a type that is not plain."""
+
+    def __setstate__(self, state):
+        if not (isinstance(state[2], ExtraDtype) and state[2].value is None):
+            super().__setstate__(state)
 
 
 class Maker:
@@ -67,6 +88,18 @@ def empty_array(*_):
     return np.ndarray.__new__(PlainArray, (0,), np.int8)
 
 
+def empty_extra_array(*_):
+    """The same for what lies beside the weights of a checkpoint."""
+    return np.ndarray.__new__(ExtraArray, (0,), np.int8)
+
+
+def no_bytes(*args):
+    """Return b"", which protocol 2 writes as a call of ``bytes``."""
+    if args:
+        raise Refused("it calls builtins.bytes")
+    return b""
+
+
 def from_bytes(data, dtype, shape, order="C"):
     """Return the array (``shape``) of the numbers in ``data``; ValueError where they do not fill it."""
     return np.frombuffer(_bytes(data), _value(dtype)).reshape(shape, order=order)
@@ -87,7 +120,7 @@ def _bytes(data):
 
 
 def _value(dtype):
-    if not isinstance(dtype, PlainDtype):
+    if not isinstance(dtype, PlainDtype) or dtype.value is None:
         raise Refused("it gives an array no data type")
     return dtype.value
 

@@ -8,18 +8,20 @@ import pickletools
 import re
 from collections import OrderedDict
 
-from utils.numpy_pickle import ExtraDtype, Maker, PlainArray, Refused, empty_array, scalar
+from utils.numpy_pickle import ExtraArray, ExtraDtype, Maker, Refused, empty_extra_array, no_bytes, scalar
 
 # plain things that a pickle makes by a call; nothing is called for them either
 CALLED = re.compile(r"pathlib(\._local)?\.\w+|datetime\.\w+|numpy\.random\..+|random\.Random|types\.SimpleNamespace|"
-                    r"collections\.(defaultdict|deque)|builtins\.(set|frozenset|complex|bytearray|slice|range)|"
+                    r"collections\.(defaultdict|deque)|builtins\.(set|frozenset|complex|bytearray|slice|range|type)|"
                     r"decimal\.Decimal|fractions\.Fraction|uuid\.UUID|torch\.(_C\.)?Generator")
 
 # arrays and scalars of numpy, among metrics for one, keep their values. The last names cannot be asked for: torch looks
 # there for the types of objects whose state it may set
-NUMPY = [(Maker(empty_array), f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
+NUMPY = [(Maker(empty_extra_array), f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
 NUMPY += [(Maker(scalar), f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
-NUMPY += [(ExtraDtype, "numpy.dtype"), ("ndarray", "numpy.ndarray"), (PlainArray, "an array")]
+NUMPY += [(ExtraDtype, "numpy.dtype"), ("ndarray", "numpy.ndarray"), (Maker(no_bytes), "builtins.bytes"),
+          (ExtraArray, "an array")]
+OWN = {name for _, name in NUMPY}
 
 
 class _Inert(type):
@@ -27,7 +29,7 @@ class _Inert(type):
 
     def __call__(cls, *args, **kwargs):
         if not cls.called:
-            raise Refused(f"it calls {cls.asked_for}, and code that a file asks for is not run")
+            raise Refused(f"it calls {cls.asked_for}, and no code of a file is run: write its state dict alone")
         return cls.__new__(cls)
 
 
@@ -69,6 +71,8 @@ def stand_ins(file) -> list[tuple]:
     """Return (class, name) of a stand-in for every name that the pickles in ``file`` ask for."""
     made = []
     for name, filled in survey(file).items():
+        if name in OWN:
+            continue
         base = {"dict": _DictStandIn, "list": _ListStandIn}.get(filled, StandIn)
         known = {"__slots__": (), "asked_for": name, "called": CALLED.fullmatch(name) is not None}
         made.append((type(base)(name, (base,), known), name))

@@ -95,6 +95,8 @@ def verdict(error):
     if isinstance(error, MemoryError) or "not enough memory" in str(error) or "can't allocate memory" in str(error):
         return "does not fit into memory"
     cause = error.__context__ if isinstance(error, pickle.UnpicklingError) else error
+    if "persistent_load" in str(cause):
+        return "holds a whole model, not its weights (write its state_dict())"
     if isinstance(cause, Refused) or re.search(r"\bGLOBAL\b|Can only|Trying to", str(cause)):
         return "is refused"
     return "is damaged or not a checkpoint"

@@ -1,12 +1,14 @@
 """Foundation models of timm: building them, and where their weights come from."""
 import math
+import pathlib
 import threading
 import urllib.request
 import warnings
 from typing import NamedTuple
 
 from utils.checkpoint import read_weights
-from utils.errors import CheckpointError, ConfigError
+from utils.errors import CheckpointError, ConfigError, one_line
+from utils.torch_file import TorchScriptError
 
 PROBE_SECONDS = 8
 
@@ -105,10 +107,10 @@ def hub_answers():
 def load_file(model, path, parts, keys=Keys()):  # noqa: B008 - immutable
     """Load the weights of ``model`` that begin with one of ``parts``; none of them may be missing or left over.
 
-    Raises CheckpointError with the counts.
+    The names are timm's or, of CLIP, OpenAI's and open_clip's. Raises CheckpointError with the counts.
     """
     wanted = {key: value for key, value in model.state_dict().items() if key.startswith(parts)}
-    given = {key: value for key, value in read_weights(path).items() if key.startswith(parts)}
+    given = {key: value for key, value in timm_weights(model, path).items() if key.startswith(parts)}
     if "pos_embed" in wanted and "pos_embed" in given:
         given["pos_embed"] = resampled_positions(model, given["pos_embed"])
     fitting = {key: value for key, value in given.items() if key in wanted and value.shape == wanted[key].shape}
@@ -116,8 +118,30 @@ def load_file(model, path, parts, keys=Keys()):  # noqa: B008 - immutable
         raise CheckpointError(
             f"{path} does not hold the Transformer that {keys.name} and {keys.kwargs.rsplit('.', 1)[-1]} describe: of "
             f"its {len(wanted)} weights {len(fitting)} match, {len(wanted.keys() - given.keys())} are missing, "
-            f"{len(given.keys() - wanted.keys())} are unexpected, the others differ in shape")
+            f"{len(given.keys() - wanted.keys())} are unexpected, the others differ in shape; names must be timm's, or "
+            f"OpenAI's of CLIP")
     model.load_state_dict(fitting, strict=False)
+
+
+def timm_weights(model, path):
+    """Return the weights in a file under timm's names for ``model``; those of CLIP may have OpenAI's."""
+    try:
+        weights = read_weights(path)
+    except TorchScriptError as error:
+        raise CheckpointError(f"{path} is a TorchScript archive, as OpenAI has it; give timm's weights, or the state "
+                              f"dict: torch.save(torch.jit.load('{pathlib.Path(path).name}').state_dict(), "
+                              f"'clip.pth')") from error
+    if "visual.class_embedding" not in weights and "class_embedding" not in weights:
+        return weights
+    from timm.models.vision_transformer import checkpoint_filter_fn
+
+    tower = {key.removeprefix("visual."): value for key, value in weights.items()
+             if key.startswith("visual.") or "visual.class_embedding" not in weights}
+    try:
+        return checkpoint_filter_fn({f"visual.{key}": value for key, value in tower.items()}, model)
+    except (KeyError, AttributeError, RuntimeError, IndexError) as error:
+        raise CheckpointError(f"{path} holds an image tower of CLIP that is none of timm's ({one_line(error)[:80]}): "
+                              f"give timm's weights of it") from error
 
 
 def resampled_positions(model, positions):

@@ -72,7 +72,7 @@ def test_no_code_is_run(tmp_path):
     with pytest.raises(CheckpointError, match="c.pth is not a checkpoint: it is a pickle that torch.save has not"):
         checkpoint.read(tmp_path / "c.pth")
     torch.save({"base_model": {"a": torch.ones(1)}, "x": Bomb()}, tmp_path / "c.pth")
-    with pytest.raises(CheckpointError, match="c.pth is refused: it calls io.open, and code .* is not run"):
+    with pytest.raises(CheckpointError, match="c.pth is refused: it calls io.open, and no code of a file is run"):
         checkpoint.read(tmp_path / "c.pth")
     assert not (tmp_path / "ran").exists()
 
