@@ -1,11 +1,15 @@
 """A trained encoder or classifier from a checkpoint, for use outside the commands."""
+import torch
+
 from models.build import build_model_from_cfg
 from utils.checkpoint import load_model, read, weights_in
 from utils.config import load_config
 from utils.errors import CheckpointError, ConfigError
+from utils.weight_names import ENCODERS, strip_prefix
 
 PRETRAINING = ("ACT_PointDistillation", "ACT_PointBERT")  # whose student becomes a PointTransformer
 I2P_CLASSIFIERS = ("I2P_MAE_ModelNet40", "I2P_MAE_ScanObjectNN")
+I2P_NAMES = ("I2P_MAE", *I2P_CLASSIFIERS)
 NPOINTS = 1024  # of a cloud, where neither config nor checkpoint says
 # what a checkpoint tells about itself
 NOTES = {"model": dict, "npoints": int, "class_names": list, "up": str, "test_area": int}
@@ -32,7 +36,7 @@ def load_pretrained(checkpoint, config=None, device="cpu"):
     """
     content = read(checkpoint)
     config = load_config(config) if config is not None else notes_in(content)
-    section = config.get("model") or {"NAME": published_name(weights_in(content, checkpoint))}
+    section = config.get("model") or published_section(weights_in(content, checkpoint))
     model = build_pretrained(section, content, checkpoint).to(device)
     model.npoints = npoints_of(config)
     return model
@@ -44,9 +48,16 @@ def npoints_of(config):
     return config.get("npoints") or section.get("others", {}).get("npoints") or NPOINTS
 
 
-def published_name(weights):
-    """Return the name of the model that published weights, which say nothing of themselves, are of."""
-    return "I2P_MAE" if any(key.startswith("h_decoder.") for key in weights) else "PointTransformer"
+def published_section(weights):
+    """Return the ``model`` section that published weights, which say nothing of themselves, are of.
+
+    Point-BERT's patch encoder is narrower than its Transformer.
+    """
+    if any(key.startswith("h_decoder.") for key in weights):
+        return {"NAME": "I2P_MAE"}
+    encoder, _, _ = strip_prefix(weights, ENCODERS)
+    last = encoder.get("encoder.second_conv.3.weight")
+    return {"NAME": "PointTransformer", **({} if last is None else {"encoder_dims": last.shape[0]})}
 
 
 def build_pretrained(section, content=None, path=None, head=True):
@@ -62,9 +73,9 @@ def build_pretrained(section, content=None, path=None, head=True):
     section, name = dict(section), section.get("NAME")
     if section.get("cls_dim") is None:  # null: as the file has it
         section.pop("cls_dim", None)
-    if name not in ("PointTransformer", *PRETRAINING, "I2P_MAE", *I2P_CLASSIFIERS):
+    if name not in ("PointTransformer", *PRETRAINING, *I2P_NAMES):
         raise ConfigError(f"{path or 'the config'} is of the model {name}; a PointTransformer or one of "
-                          f"{', '.join((*PRETRAINING, 'I2P_MAE', *I2P_CLASSIFIERS))} is needed")
+                          f"{', '.join((*PRETRAINING, *I2P_NAMES))} is needed")
     weights = {} if content is None else weights_in(content, path)
     biases = [value for key, value in weights.items() if "cls_head_finetune." in key and key.endswith(".bias")]
     if name == "I2P_MAE":  # features need no image model
@@ -81,10 +92,22 @@ def build_pretrained(section, content=None, path=None, head=True):
     model = build_model_from_cfg(section)
     complete = bool(biases) or name == "I2P_MAE"
     model.load_report = "Untrained encoder" if content is None else load_model(model, weights, path, complete)
+    if name not in I2P_NAMES and weights and not any(key.endswith("cls_token") for key in weights):
+        model.load_report += silence_class_token(model)
     model.classes, model.trained_head = classes, bool(biases)
     names = notes_in(content).get("class_names") if biases else None
     model.class_names = names and [*map(str, names), *(f"class {index}" for index in range(len(names), classes))]
     return model.eval()
+
+
+def silence_class_token(model):
+    """Set the class token, which a file such as Point-MAE's lacks, to zero, and say so.
+
+    At random, features would differ from one loading to the next.
+    """
+    for parameter in (model.cls_token, model.cls_pos):
+        torch.nn.init.zeros_(parameter)
+    return "; it has no class token, which is zero here"
 
 
 def classifier_section(section, weights, biases):

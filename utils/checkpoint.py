@@ -9,7 +9,7 @@ import torch
 from utils.errors import CheckpointError
 from utils.files import replacing
 from utils.stand_ins import StandIn
-from utils.torch_file import read_pickled, reason, verdict
+from utils.torch_file import read_pickled, reason
 from utils.weight_names import (
     CLASS_TOKEN,
     compare_heads,
@@ -52,7 +52,8 @@ def read(path):
         raise CheckpointError(f"checkpoint {path} is a folder: give the file in it")
     try:
         with open(path, "rb") as file:
-            if path.suffix == ".safetensors":
+            start = file.read(9)
+            if start.endswith(b"{") or path.suffix == ".safetensors" and not start.startswith(b"PK"):
                 return _read_safetensors(path)
             return read_pickled(file)
     except FileNotFoundError as error:
@@ -61,8 +62,6 @@ def read(path):
         raise CheckpointError(f"checkpoint {path} cannot be read: {error.strerror or error}") from error
     except CheckpointError as error:
         raise type(error)(f"checkpoint {path} {error}") from error
-    except Exception as error:  # noqa: BLE001 - a damaged pickle makes its reader trip over anything
-        raise CheckpointError(f"checkpoint {path} {verdict(error)}: {reason(error)}") from error
 
 
 def _as_safetensors(checkpoint):
@@ -73,11 +72,14 @@ def _as_safetensors(checkpoint):
 
 
 def _read_safetensors(path):
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
-    with safe_open(path, "pt") as file:
-        weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
-        notes = json.loads((file.metadata() or {}).get("notes", "{}"))
+    try:
+        with safe_open(path, "pt") as file:
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no mapping
+            notes = json.loads((file.metadata() or {}).get("notes", "{}"))
+    except (SafetensorError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"is damaged or not a checkpoint: {reason(error)}") from error
     return {"base_model": weights, "notes": notes} if notes else weights
 
 
@@ -89,7 +91,8 @@ def read_weights(path):
 def weights_in(content, path):
     """Return the state dict in ``content``, which ``read`` has returned for ``path``."""
     content = content if isinstance(content, dict) else {}
-    container = next((key for key in CONTAINERS if isinstance(content.get(key), (dict, StandIn))), None)
+    known = [(key, kind) for kind in (dict, StandIn) for key in CONTAINERS]
+    container = next((key for key, kind in known if isinstance(content.get(key), kind)), None)
     entries = content if container is None else content[container]
     if isinstance(entries, StandIn):
         raise CheckpointError(f"checkpoint {path} holds as '{container}' an object of the class {entries.asked_for}, "

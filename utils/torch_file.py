@@ -15,8 +15,10 @@ OLD_FORMAT = b"\x80\x02\x8a\x0al\xfc\x9cF\xf9 j\xa8P\x19."  # how torch.save wro
 
 def read_pickled(file):
     """Return what torch.save has written to the open ``file``; CheckpointError says what is wrong without naming it."""
+    file.seek(0)
     start = file.read(256)
-    if start.startswith(b"PK\x03\x04"):
+    archive = start.startswith(b"PK\x03\x04")
+    if archive:
         _check_archive(file)
     elif start.startswith(b"\x80") and not start.startswith(OLD_FORMAT):
         raise CheckpointError("is not a checkpoint: it is a pickle that torch.save has not written")
@@ -24,7 +26,12 @@ def read_pickled(file):
         raise CheckpointError("is not a checkpoint, but what Git LFS keeps in its place: run git lfs pull")
     elif re.match(rb"\s*<(!doctype )?html", start, re.IGNORECASE):
         raise CheckpointError("is not a checkpoint, but a web page: download it again")
-    content = _load(file)
+    try:
+        content = _load(file)
+    except OSError:
+        raise
+    except Exception as error:  # noqa: BLE001 - a damaged pickle makes its reader trip over anything
+        raise CheckpointError(f"{_verdict(error, whole=archive)}: {reason(error)}") from error
     if isinstance(content, StandIn):
         raise CheckpointError(f"holds an object of the class {content.asked_for}, not weights: where that class is at "
                               f"hand, write its state_dict()")
@@ -90,8 +97,8 @@ class TorchScriptError(CheckpointError):
     """A TorchScript archive in place of a state dict, as OpenAI's files of CLIP are."""
 
 
-def verdict(error):
-    """Say what kind of fault ``error``, raised while reading, is."""
+def _verdict(error, whole):
+    """Say what kind of fault ``error``, raised while reading, is; a file that is ``whole`` is not damaged."""
     if isinstance(error, MemoryError) or "not enough memory" in str(error) or "can't allocate memory" in str(error):
         return "does not fit into memory"
     cause = error.__context__ if isinstance(error, pickle.UnpicklingError) else error
@@ -99,7 +106,9 @@ def verdict(error):
         return "holds a whole model, not its weights (write its state_dict())"
     if isinstance(cause, Refused) or re.search(r"\bGLOBAL\b|Can only|Trying to", str(cause)):
         return "is refused"
-    return "is damaged or not a checkpoint"
+    if whole and "operand" in str(cause):
+        return "was written with a pickle protocol that has no safe reader (write it again with torch.save's own, 2)"
+    return "is not a checkpoint that can be read" if whole else "is damaged or not a checkpoint"
 
 
 def reason(error):
