@@ -31,6 +31,7 @@ class PointSegmenter(Loadable):
     optional_weights = ("label_conv_cls.", "propagation_0_cls.", "convs", "bns")
     unused_weights = (*BESIDE_ENCODER, *CLASS_TOKEN, r"cls_head_finetune\.")
     weight_prefixes = ENCODERS
+    published_key = "model_state_dict"
     # how Point-MAE's code, from which the published one descends, calls the same weights
     weight_names = {"label_conv.": "label_conv_cls.", "propagation_0.": "propagation_0_cls.", "convs1.": "convs1_cls.",
                     "convs2.": "convs2_cls.", "convs3.": "convs3_cls.", "bns1.": "bns1_cls.", "bns2.": "bns2_cls."}

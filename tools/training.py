@@ -66,6 +66,8 @@ class Training:
         if self.ema:  # what a checkpoint is used for are the averages; training goes on with its own weights
             state |= {"base_model": self.ema.state_dict(self.model), "trained_model": state["base_model"],
                       "ema_updates": self.ema.updates}
+        if self.model.published_key:  # the same tensors, which are written once
+            state[self.model.published_key] = state["base_model"]
         return state
 
     def load(self, state, path):

@@ -4,6 +4,7 @@ import timm
 import torch
 
 from models.foundation.image import build_image_model, class_attention
+from models.foundation.vision import build_vision
 from utils import checkpoint
 from utils.errors import CheckpointError, ConfigError
 
@@ -116,3 +117,53 @@ def test_weights_that_cannot_be_downloaded(monkeypatch):
     monkeypatch.setattr("models.foundation.weights._cached", lambda *arguments: False)
     with pytest.raises(ConfigError, match="could not be downloaded .* Set model.clip_config.pretrained to a .safetens"):
         build("ViT-B/16", 512, True)
+
+
+def openai_names(weights):
+    """Return timm's weights of a CLIP tower by OpenAI's names, with a text tower beside them."""
+    names = (("patch_embed.proj", "conv1"), ("norm_pre", "ln_pre"), ("blocks.", "transformer.resblocks."),
+             ("attn.qkv.", "attn.in_proj_"), ("attn.proj", "attn.out_proj"), ("norm1", "ln_1"), ("norm2", "ln_2"),
+             ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj"))
+    renamed = {"logit_scale": torch.tensor(4.6), "token_embedding.weight": torch.zeros(9, 9),
+               "positional_embedding": torch.zeros(77, 9), "transformer.resblocks.0.ln_1.weight": torch.zeros(9),
+               "visual.class_embedding": weights["cls_token"].flatten(),
+               "visual.positional_embedding": weights["pos_embed"][0], "visual.proj": weights["head.weight"].T}
+    for key, value in weights.items():
+        if key not in ("cls_token", "pos_embed", "head.weight", "head.bias"):
+            for one, other in names:
+                key = key.replace(one, other)
+            renamed[f"visual.{'ln_post' + key[4:] if key.startswith('norm.') else key}"] = value
+    return renamed
+
+
+@pytest.mark.parametrize("change", [
+    lambda weights: weights,
+    lambda weights: {"state_dict": {f"module.{key}": value for key, value in weights.items()}},  # open_clip's training
+    lambda weights: {key.removeprefix("visual."): value for key, value in weights.items() if key.startswith("visual.")},
+    lambda weights: {key: value.half() for key, value in weights.items()}])
+def test_clip_under_openai_names(tmp_path, change):
+    """For the image model of I2P-MAE and as the teacher of ACT."""
+    original = timm.create_model("vit_base_patch16_clip_quickgelu_224.openai", num_classes=512, **TINY).state_dict()
+    torch.save(change(openai_names(original)), tmp_path / "clip.pth")
+    loaded = build("ViT-B/16", 512, str(tmp_path / "clip.pth")).model.state_dict()
+    teacher = build_vision("CLIP:ViT-B/16", str(tmp_path / "clip.pth"), TINY)
+    assert loaded.keys() == original.keys()
+    for key, value in original.items():
+        if key != "head.bias":  # which OpenAI's does not have
+            torch.testing.assert_close(loaded[key], value, atol=1e-3, rtol=1e-3)
+    assert loaded["head.bias"].count_nonzero() == 0
+    torch.testing.assert_close(teacher[0][1].mlp.fc2.weight, original["blocks.1.mlp.fc2.weight"], atol=1e-3, rtol=1e-3)
+    with pytest.raises(CheckpointError, match="names must be timm's, or OpenAI's of CLIP"):
+        build("ViT-B/16", 512, str(tmp_path / "clip.pth"), depth=3)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_a_torchscript_archive_is_told_what_is_wanted(tmp_path):
+    class Whole(torch.nn.Module):
+        def forward(self, x):
+            return x
+
+    torch.jit.script(Whole()).save(str(tmp_path / "ViT-B-16.pt"))
+    with pytest.raises(CheckpointError, match="ViT-B-16.pt is a TorchScript archive, as OpenAI has it; give timm's "
+                                              "weights, or the state dict: torch.save"):
+        build("ViT-B/16", 512, str(tmp_path / "ViT-B-16.pt"))

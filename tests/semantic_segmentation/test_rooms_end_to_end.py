@@ -102,6 +102,10 @@ def test_train_and_test(run, tmp_path):
     out = run(main, *flags(root, "--epoch", 3, "--warmup_epoch", 0, "--learning_rate", 0.002)).out
     folder = tmp_path / "work_dirs" / "s3dis" / "semantic_segmentation" / "default"
     assert {"ckpt-last.pth", "ckpt-best.pth", "config.yaml", "log.txt"} <= {path.name for path in folder.iterdir()}
+    state = torch.load(folder / "ckpt-best.pth", weights_only=True)
+    published = state["model_state_dict"]  # what the published loader looks for: the same tensors, written once
+    assert published.keys() == state["base_model"].keys()
+    assert all(value.data_ptr() == published[key].data_ptr() for key, value in state["base_model"].items())
     losses = [float(value) for value in re.findall(r"Epoch \d/2  loss ([\d.]+)", out)]
     assert losses[-1] < 0.8 * losses[0]
     best = float(re.search(r"Best  mIoU ([\d.]+)  OA", out)[1])
