@@ -1,7 +1,9 @@
 """Reading what torch.save has written, and saying what is wrong with a file that it has not, or that is damaged."""
+import errno
 import io
 import pickle
 import re
+import struct
 import zipfile
 
 import torch
@@ -17,9 +19,9 @@ def read_pickled(file):
     """Return what torch.save has written to the open ``file``; CheckpointError says what is wrong without naming it."""
     file.seek(0)
     start = file.read(256)
-    archive = start.startswith(b"PK\x03\x04")
-    if archive:
-        _check_archive(file)
+    whole = False  # as far as check sums tell
+    if start.startswith(b"PK\x03\x04"):
+        whole = _check_archive(file)
     elif start.startswith(b"\x80") and not start.startswith(OLD_FORMAT):
         raise CheckpointError("is not a checkpoint: it is a pickle that torch.save has not written")
     elif start.startswith(b"version https://git-lfs"):
@@ -31,7 +33,7 @@ def read_pickled(file):
     except OSError:
         raise
     except Exception as error:  # noqa: BLE001 - a damaged pickle makes its reader trip over anything
-        raise CheckpointError(f"{_verdict(error, whole=archive)}: {reason(error)}") from error
+        raise CheckpointError(f"{_verdict(error, whole)}: {reason(error)}") from error
     if isinstance(content, StandIn):
         raise CheckpointError(f"holds an object of the class {content.asked_for}, not weights: where that class is at "
                               f"hand, write its state_dict()")
@@ -58,12 +60,18 @@ def _pickles(file):
         file.seek(0)
         return file
     with zipfile.ZipFile(file) as archive:
-        name = next(name for name in archive.namelist() if name.endswith("/data.pkl"))
-        return io.BytesIO(archive.read(name))
+        entry = next(entry for entry in archive.infolist() if entry.filename.endswith("/data.pkl"))
+    file.seek(entry.header_offset + 26)  # read as it stands, because zipfile insists on a check sum
+    lengths = struct.unpack("<HH", file.read(4))
+    file.seek(sum(lengths), 1)
+    return io.BytesIO(file.read(entry.file_size))
 
 
 def _check_archive(file):
-    """Raise CheckpointError for a zip file that is damaged, or not one of torch.save; torch checks neither."""
+    """Raise CheckpointError for a zip file that is damaged, or not one of torch.save; torch checks neither.
+
+    Returns whether check sums say that it is whole; torch can be told to write none.
+    """
     size = file.seek(0, 2)
     try:
         with zipfile.ZipFile(file) as archive:
@@ -76,20 +84,25 @@ def _check_archive(file):
             if "data.pkl" not in names:
                 raise CheckpointError("is not a checkpoint, but a zip file of something else")
             _check_sums(archive)
-    except zipfile.BadZipFile as error:  # cut off, most often
+            return all(entry.CRC for entry in archive.infolist())
+    except (zipfile.BadZipFile, ValueError, NotImplementedError, RuntimeError) as error:  # cut off, most often
         raise CheckpointError(f"is damaged or not a checkpoint: {reason(error)}") from error
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # which is a place before the start of the file
+            raise
+        raise CheckpointError("is damaged or not a checkpoint: it lacks a part") from error
 
 
 def _check_sums(archive):
     """Raise CheckpointError for a member of a zip file that is not what was written."""
     for entry in archive.infolist():
-        if not entry.CRC:  # torch can be told to write none
+        if not entry.CRC:
             continue
         try:
             with archive.open(entry) as member:
                 while member.read(1 << 20):
                     pass
-        except (zipfile.BadZipFile, EOFError) as error:
+        except (zipfile.BadZipFile, EOFError, NotImplementedError, ValueError) as error:
             raise CheckpointError(f"is damaged: {reason(error)}") from error
 
 

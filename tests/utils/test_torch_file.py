@@ -159,7 +159,7 @@ def test_a_file_that_is_cut_off(tmp_path, share, new):
 def test_a_file_without_check_sums(tmp_path):
     torch.serialization.set_crc32_options(False)
     try:
-        torch.save({"base_model": WEIGHTS}, tmp_path / "c.pth")
+        torch.save({"base_model": WEIGHTS, "args": EXTRAS["Namespace"]}, tmp_path / "c.pth")
     finally:
         torch.serialization.set_crc32_options(True)
     assert checkpoint.read_weights(tmp_path / "c.pth").keys() == WEIGHTS.keys()
