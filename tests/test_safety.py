@@ -203,7 +203,8 @@ def alone(path, content):
 
 # what is said of a file that asks for code, or that is no file of torch.save at all
 REFUSALS = ("is refused: it calls", "is refused: Trying to load unsupported GLOBAL", "is damaged or not a checkpoint:",
-            "is not a checkpoint: it is a pickle that torch.save has not written", "holds an object of the class")
+            "is not a checkpoint: it is a pickle that torch.save has not written", "holds an object of the class",
+            "was written with a pickle protocol that has no safe reader", "is not a checkpoint that can be read:")
 
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
