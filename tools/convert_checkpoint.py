@@ -28,6 +28,15 @@ def slim(content, path):
     return {"base_model": weights, "notes": notes if isinstance(notes, dict) else {}}
 
 
+def halve(result):
+    """Return the slim copy with its floating-point weights in float16."""
+    weights = {key: value.half() if value.is_floating_point() else value for key, value in result["base_model"].items()}
+    for key, value in weights.items():
+        if value.is_floating_point() and not value.isfinite().all():
+            raise ConfigError(f"'{key}' holds values that are too large for float16: leave --half out")
+    return result | {"base_model": weights}
+
+
 def published(content, path, clip=None):
     """Return the slim copy with what the published loaders want beside it."""
     result = slim(content, path)
@@ -62,16 +71,20 @@ def main():
     parser.add_argument("target", metavar="OUT", help=".pth or .safetensors")
     parser.add_argument("--published", action="store_true", help="add what the published code's loaders want")
     parser.add_argument("--clip", metavar="FILE", help="with --published, CLIP's weights for a pre-trained I2P-MAE")
+    parser.add_argument("--half", action="store_true", help="store weights in 16 bits; loaded, they are float32 again")
     args = parser.parse_args()
     source, target = pathlib.Path(args.source), pathlib.Path(args.target)
     if target.suffix not in (".pth", ".safetensors") or args.published and target.suffix != ".pth":
         raise ConfigError(f"{target} must end in .pth{'' if args.published else ' or .safetensors'}")
+    if args.half and args.published:
+        raise ConfigError("--half and --published contradict each other: the published code expects float32")
     if args.clip and not args.published:
         raise ConfigError("--clip is for --published")
     if target.resolve() == source.resolve():
         raise ConfigError(f"{target} is the file itself, whose optimizer would be lost: give another name")
     content = checkpoint.read(source)
     result = published(content, source, args.clip) if args.published else slim(content, source)
+    result = halve(result) if args.half else result
     try:
         checkpoint.save(result, target)
     except OSError as error:

@@ -5,6 +5,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 
 from models import build_model_from_cfg
 from models.foundation.clip_names import openai_weights
+from models.pretrained import load_pretrained
 from tools import convert_checkpoint
 from utils import checkpoint
 
@@ -109,3 +110,24 @@ def test_a_segmentation_model_for_its_published_loader(run, tmp_path):
     run(convert_checkpoint, tmp_path / "a.pth", tmp_path / "p.pth", "--published")
     model.load_state_dict(torch.load(tmp_path / "p.pth", weights_only=True)["model_state_dict"])
     assert (tmp_path / "p.pth").stat().st_size < 1.05 * (tmp_path / "a.pth").stat().st_size + 20_000
+
+
+def test_weights_in_16_bits(run, tmp_path):
+    """They take half the space, and a model loads and computes nearly the same."""
+    section = {"NAME": "PointTransformer", "embed_dim": 24, "encoder_dims": 24, "depth": 2, "num_heads": 2, "cls_dim": 3,
+               "group_size": 8, "num_group": 8}
+    model, points = build_model_from_cfg(section).eval(), torch.rand(2, 64, 3)
+    torch.save({"base_model": model.state_dict(), "notes": {"model": section, "npoints": 64}}, tmp_path / "a.pth")
+    for half in ((), ("--half",)):
+        run(convert_checkpoint, tmp_path / "a.pth", tmp_path / f"{len(half)}.safetensors", *half)
+    assert (tmp_path / "1.safetensors").stat().st_size < 0.55 * (tmp_path / "0.safetensors").stat().st_size
+    loaded = load_pretrained(tmp_path / "1.safetensors")
+    assert {value.dtype for value in loaded.state_dict().values()} == {torch.float32, torch.int64}
+    torch.testing.assert_close(loaded(points)["logits"], model(points)["logits"], atol=5e-3, rtol=0)
+    err = run(convert_checkpoint, tmp_path / "a.pth", tmp_path / "b.pth", "--half", "--published", status=2).err
+    assert "--half and --published contradict each other" in err
+    model.cls_token.data[:] = 1e6
+    torch.save({"base_model": model.state_dict()}, tmp_path / "a.pth")
+    err = run(convert_checkpoint, tmp_path / "a.pth", tmp_path / "b.pth", "--half", status=2).err
+    assert "'cls_token' holds values that are too large for float16" in err
+    assert not (tmp_path / "b.pth").exists()
