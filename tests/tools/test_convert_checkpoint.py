@@ -114,8 +114,8 @@ def test_a_segmentation_model_for_its_published_loader(run, tmp_path):
 
 def test_weights_in_16_bits(run, tmp_path):
     """They take half the space, and a model loads and computes nearly the same."""
-    section = {"NAME": "PointTransformer", "embed_dim": 24, "encoder_dims": 24, "depth": 2, "num_heads": 2, "cls_dim": 3,
-               "group_size": 8, "num_group": 8}
+    section = {"NAME": "PointTransformer", "embed_dim": 24, "encoder_dims": 24, "depth": 2, "num_heads": 2,
+               "cls_dim": 3, "group_size": 8, "num_group": 8}
     model, points = build_model_from_cfg(section).eval(), torch.rand(2, 64, 3)
     torch.save({"base_model": model.state_dict(), "notes": {"model": section, "npoints": 64}}, tmp_path / "a.pth")
     for half in ((), ("--half",)):
