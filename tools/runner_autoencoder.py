@@ -20,10 +20,13 @@ SHOWN = ("02691156", "02818832", "04379243", "04099429", "03948459", "03790512",
          "03001627", "02958343", "03759954")
 PICTURES_A_VALIDATION = 3
 SPREAD_OVER = 256  # clouds that initialise the codes
+LEAST_CARRIED = 0.01  # of the reconstruction loss with codes exchanged, by the codes
 
 
 class Autoencoding(Task):
     """The task of stage I."""
+
+    warned = False
 
     def __init__(self, experiment):
         self.experiment = experiment
@@ -89,9 +92,22 @@ class Autoencoding(Task):
         codes = torch.cat([codes for _, _, codes in parts])
         count, recon, shuffled = np.array(distributed.gather_list(losses)).T
         self.experiment.log.info("%s", table.render())
-        return {**table.overall(), "perplexity": codebook_perplexity(codes, self.model.num_tokens).item(),
-                "recon": 1000 * np.average(recon, weights=count),
-                "recon-shuffled": 1000 * np.average(shuffled, weights=count)}
+        metrics = {**table.overall(), "perplexity": codebook_perplexity(codes, self.model.num_tokens).item(),
+                   "recon": 1000 * np.average(recon, weights=count),
+                   "recon-shuffled": 1000 * np.average(shuffled, weights=count)}
+        if epoch >= 0:
+            self.warn_of_collapse(metrics)
+        return metrics
+
+    def warn_of_collapse(self, metrics):
+        """Warn once where the codes carry next to nothing of the reconstruction."""
+        carried = 1 - metrics["recon"] / metrics["recon-shuffled"]
+        if carried < LEAST_CARRIED and not self.warned:
+            self.warned = True
+            self.experiment.log.warning(
+                "The codes carry %.1f %% of the reconstruction (perplexity %.1f): a student of this autoencoder has "
+                "little to learn. Keys that help: temp and kldweight scaled to the length of the run, code_spread, "
+                "model.code_noise; see docs/pretraining.md", 100 * carried, metrics["perplexity"])
 
     def draw(self):
         """Write a picture and the clouds of the first object of every shown category; returns the folder."""

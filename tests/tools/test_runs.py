@@ -118,6 +118,15 @@ def test_the_recipe_of_stage_two_in_bf16_and_compiled(command, flags):
     assert losses[1] == pytest.approx(losses[0], rel=0.03 if "--amp" in flags else 1e-3)
 
 
+def test_codes_that_carry_nothing_are_reported(command):
+    """After two steps they do not; the untrained model is not spoken of."""
+    out = command("autoencoder", "--set", "max_epoch=2").out
+    assert out.count("of the reconstruction (perplexity") == 1
+    assert out.index("Epoch 0/2") < out.index("The codes carry ")
+    recon, shuffled = (numbers(rf"{name} ([\d.]+)", out) for name in ("recon", "recon-shuffled"))
+    assert shuffled == pytest.approx(recon, rel=0.01)
+
+
 def test_a_pre_training_that_learns_nothing_says_so(command):
     """The untrained teacher's targets after ``dgcnn_2`` are nearly constant, and the mean is soon learned."""
     out = command("pretrain", "--val_freq", "9", "--set", "max_epoch=5", "optimizer.kwargs.lr=0.003").out
