@@ -3,7 +3,7 @@ import warnings
 import pytest
 import torch
 
-from models import build_model_from_cfg
+from models import PointSegmenter, build_model_from_cfg
 from models.dgcnn import center_graph
 from models.foundation import weights as foundation
 from models.point_embed import group
@@ -347,3 +347,17 @@ def test_a_teacher_key_changes_what_it_says(changes, shapes):
     weights = distillation(dvae=changes).dvae_tokenizer.state_dict()
     for name, shape in shapes.items():
         assert (tuple(weights[name].shape) if name in weights else None) == shape
+
+
+def test_a_student_of_every_loss_becomes_a_classifier_and_a_segmenter():
+    """What the losses of stage II have beside the encoder is left over."""
+    student = distillation(keys={"cloud_loss": 1}, cls_loss=True)
+    assert any(key.startswith("cloud_head.") for key in student.state_dict())
+    classifier = build_model_from_cfg(CLASSIFIER)
+    report = checkpoint.load_model(classifier, student.state_dict(), "student.pth")
+    assert ", 0 of another shape" in report
+    torch.testing.assert_close(dict(classifier.blocks.state_dict()), dict(student.ACT_encoder.blocks.state_dict()))
+    keys = {key: value for key, value in CLASSIFIER.items() if key not in ("NAME", "cls_dim")}
+    segmenter = PointSegmenter(**keys, num_classes=4, taps=(1, 2, 3))
+    checkpoint.load_model(segmenter, student.state_dict(), "student.pth")
+    torch.testing.assert_close(dict(segmenter.blocks.state_dict()), dict(student.ACT_encoder.blocks.state_dict()))
