@@ -17,7 +17,8 @@ CLASS_TOKEN = ("cls_token", "cls_pos")  # Point-MAE's encoder has none before fi
 RECON = r"(?:img|text)_(?:token|pos)|blocks\.blocks\.\d+\.(?:norm1|norm2|attn|mlp)_contrast"
 # what files may hold beside an encoder: of the methods themselves, and heads of other tasks
 BESIDE_ENCODER = (RECON, "mask_token", r"lm_head\.", r"cls_head\.", r"dvae\.", r"dvae_tokenizer\.", r"ACT_decoder\.",
-                  r"decoder_pos_embed\.", "decoder_cls_pos", r"proj_head\.", r"cloud_head\.", r"transformer_k\.", "queue")
+                  r"decoder_pos_embed\.", "decoder_cls_pos", r"proj_head\.", r"cloud_head\.", r"transformer_k\.",
+                  "queue")
 
 # whose names these are; the first that fits is said, so what is a method's alone stands before what it shares
 METHODS = (
