@@ -1,4 +1,5 @@
 """Arrays of numpy: .npy and .npz."""
+import re
 import zipfile
 
 import numpy as np
@@ -17,6 +18,7 @@ OTHER_NAMES = {"faces", "face", "triangles", "tri", "tris", "cells", "edges", "e
                "vertexcolors", "facenormals", "n", "labels", "label", "segment", "semantic", "instance", "features",
                "feature", "feat", "feats", "uv", "uvs", "texcoords", "flow", "velocity", "velocities", "bbox", "boxes",
                "pose", "poses", "rotation", "transform", "intrinsics", "extrinsics", "mask", "voxels"}
+MOST_COLUMNS = 16  # of an array with an unknown name that may be points; embeddings have more
 
 
 def read_npy(path) -> np.ndarray:
@@ -68,4 +70,6 @@ def likeliest(arrays: dict[str, np.ndarray]) -> list[str]:
         found = [name for name in arrays if plain[name] in known]
         if found:
             return found
-    return [name for name, array in arrays.items() if plain[name] not in OTHER_NAMES and array.dtype.kind == "f"]
+    return [name for name, array in arrays.items() if array.dtype.kind == "f" and array.shape[1] <= MOST_COLUMNS
+            and array.shape not in ((3, 3), (4, 4)) and plain[name] not in OTHER_NAMES
+            and OTHER_NAMES.isdisjoint(re.split(r"[_\W]+", name.lower()))]

@@ -2,11 +2,18 @@
 import csv
 import re
 
+from datasets.io import UnreadableError
 from datasets.io.numbers import is_number
 
-# x, y and z with one and the same word before or behind: point_x, pos.x, x_coord, X coordinate
-AFFIXED = re.compile(r"(points?|pos(?:ition)?|coord(?:inate)?s?|loc(?:ation)?|vert(?:ex|ices)?|xyz)?[ _.:-]*([xyz012])"
-                     r"[ _.:-]*(coord(?:inate)?s?|pos(?:ition)?)?")
+# x, y and z with one and the same word before or behind: point_x, tx, x_coord, X coordinate; ROS puts a path before,
+# as in field.pose.position.x, and only field. itself before the coordinates of a point
+AFFIXED = re.compile(r"((?:[\w/]+[./])*?)(points?|pos(?:ition)?|coord(?:inate)?s?|loc(?:ation)?|vert(?:ex|ices)?|xyz|t|"
+                     r"trans(?:lation)?|world|field)?[ _.:-]*([xyz012])[ _.:-]*"
+                     r"(coord(?:inate)?s?|pos(?:ition)?|world|utm)?")
+# names of columns that hold anything but coordinates
+OTHER_COLUMNS = {"id", "idx", "index", "nr", "no", "name", "frame", "seq", "time", "timestamp", "stamp", "sec", "nsec",
+                 "label", "class", "classification", "intensity", "reflectance", "r", "g", "b", "red", "green", "blue",
+                 "lat", "lon", "long", "latitude", "longitude", "alt", "u", "v", "row", "col", "ring", "range"}
 SEPARATORS = re.compile(r"[,;\s]+")
 UNITS = re.compile(r"\s*(?:\[[^\]]*\]|\([^)]*\)|\{[^}]*\})")
 UNIT_BEHIND = re.compile(r"[_ /](?:m|mm|cm|km|ft|in|met(?:er|re)s?)$")
@@ -29,10 +36,10 @@ def axes_of(names: list[str]) -> list[int] | None:
     families = {}
     for index, name in enumerate(names):
         match = AFFIXED.fullmatch(name)
-        if match and (match[1] or match[3]):
-            numbered = match[2] in "012"
-            axis = int(match[2]) if numbered else "xyz".index(match[2])
-            families.setdefault((match[1], match[3], numbered), [[], [], []])[axis].append(index)
+        if match and (match[2] or match[4]):
+            path, before, letter, behind = match.groups()
+            axis = int(letter) if letter in "012" else "xyz".index(letter)
+            families.setdefault((path, before, behind, letter in "012"), [[], [], []])[axis].append(index)
     whole = [positions for positions in families.values() if all(positions)]
     if len(whole) > 1:
         raise ValueError("the header names more than one set of coordinates")
@@ -52,7 +59,7 @@ def choose_columns(widths, headers, titles, remarks):
     fitting = [columns for columns in (axes_among(header, widths) for header in headers) if columns]
     if headers:
         if len({tuple(columns) for columns in fitting}) != 1:
-            raise ValueError(f"its header '{headers[-1].strip()[:40]}' does not fit lines of {width} columns")
+            raise UnreadableError(f"its header '{headers[-1].strip()[:40]}' does not fit lines of {width} columns")
         return fitting[-1]
     for title in titles:
         if any(len(cells) in widths and any(is_number(cell.strip().replace(",", ".")) for cell in cells)
@@ -62,11 +69,24 @@ def choose_columns(widths, headers, titles, remarks):
         if columns := axes_among(remark, widths) or axes_among(remark.rpartition(":")[2], widths):
             return columns
         if width > 3 and axes_of(words_of(without_units(remark))) not in (None, [0, 1, 2]):
-            raise ValueError(f"the comment '{remark.strip()[:40]}' does not fit lines of {width} columns")
-    for title in titles:
-        if width > 3 and any(len(cells) in widths for cells in splittings(title)):
-            raise ValueError(f"its header '{title.strip()[:40]}' names no x, y and z")
+            raise UnreadableError(f"the comment '{remark.strip()[:40]}' does not fit lines of {width} columns")
+    for line in (*titles, *remarks):
+        if any(len(cells) in widths and ((width > 3 and line in titles) or names_others(cells))
+               for cells in splittings(line)):
+            raise UnreadableError(f"its header '{line.strip()[:40]}' names no x, y and z")
     return None
+
+
+def names_others(cells: list[str]) -> bool:
+    """Whether a line, which may be prose, names columns of which the first three are not x, y and z.
+
+    It does where two of its words are known as such names, or three differ in nothing but their x, y and z.
+    """
+    names = [name.strip("'\" ").lower() for name in cells]
+    if any(letter == "x" and {name[:place] + axis + name[place + 1:] for axis in "yz"} <= set(names)
+           for name in names for place, letter in enumerate(name)):
+        return True
+    return not OTHER_COLUMNS.isdisjoint(names[:3]) and sum(name in OTHER_COLUMNS | set("xyz") for name in names) >= 2
 
 
 def splittings(line):

@@ -22,6 +22,11 @@ PAIRS = re.compile(f"{PAIR},{PAIR},{PAIR}(?:,|$)")
 POINT_FOR_COMMA = str.maketrans({".": "?", ",": "."})  # a number with both is none
 AMBIGUOUS = ("its commas may be decimal ones or separate columns: separate the columns by semicolons, or name them in "
              "a first line, such as x,y,z")
+COUNTED = ("its first column counts the lines, so it may be x or not: name the columns in a first line, such as "
+           "id,x,y,z")
+NUMBERED = "its first line may be a point or number the columns: name the columns x, y and z"
+# a format that has a reader of its own, or a grid of heights
+OTHER_FORMATS = re.compile(r"\s*(ply\s|(?:ST)?C?N?4?n?OFF(?=[\s\d])|ncols\s)")
 MOST_TITLES = 1000
 
 
@@ -36,6 +41,8 @@ def read_text_cloud(path) -> np.ndarray:
     text = plain_nans(read_text(path))
     if "\0" in text:
         raise ValueError("it is binary")
+    if match := OTHER_FORMATS.match(text):
+        raise UnreadableError(f"it begins with {match[1].strip()}, as files of another format do")
     lines, remarks = split_comments(text)
     preamble, rows = split_preamble(lines)
     if not rows:  # nothing, or lines that numpy says something about
@@ -157,6 +164,7 @@ def read_layout(rows, delimiter, comma, headers, titles, remarks):
         columns = [0, 1, 2]
         if delimiter == "," and maybe_decimal(rows):
             raise UnreadableError(AMBIGUOUS)
+        check_numbering(rows, delimiter)
     if comma:
         rows = [row.translate(POINT_FOR_COMMA) for row in rows]
     try:
@@ -184,6 +192,27 @@ def maybe_decimal(rows):
         if len(lengths) > 1 and zeros:
             return False
     return True
+
+
+def check_numbering(rows: list[str], delimiter: str | None) -> None:
+    """Raise UnreadableError where whole numbers beside fractions look like numbers of columns or of lines."""
+    first = [cell.strip() for cell in rows[0].split(delimiter)]
+    if first[:3] == ["0", "1", "2"] and len(rows) > 1 and all(map(is_fraction, cells_of(rows[1:], delimiter, 0, 3))):
+        raise UnreadableError(NUMBERED)
+    if first[0] in ("0", "1") and len(first) > 3 and len(rows) > 2 and (
+            all(map(is_fraction, cells_of(rows, delimiter, 1, 4)))) and (
+            all(cell.strip() == str(number) for number, cell
+                in enumerate(cells_of(rows, delimiter, 0, 1), int(first[0])))):
+        raise UnreadableError(COUNTED)
+
+
+def cells_of(rows: list[str], delimiter: str | None, start: int, stop: int):
+    """Yield the cells of these columns, row by row."""
+    return (cell for row in rows for cell in row.split(delimiter, stop)[start:stop])
+
+
+def is_fraction(cell: str) -> bool:
+    return "." in cell or "," in cell
 
 
 def fill_empty(rows, columns, delimiter):

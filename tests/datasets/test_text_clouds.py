@@ -98,6 +98,13 @@ READ = {
     "as CloudCompare has it, with a count": "//Intensity X Y Z\n4\n" + rows(" ", "7 "),
     "a comment below a title": "My scan\n# id x y z\n" + rows(" ", "{} "),
     "a comment with a label": "# columns: id, x, y, z\n" + rows(" ", "{} "),
+    "as ROS has it": "%time,field.point.x,field.point.y,field.point.z\n" + rows(",", "{},"),
+    "as ROS has it, points alone": "%time,field.x,field.y,field.z\n" + rows(",", "{},"),
+    "as ROS has it, poses": "%time,field.pose.position.x,field.pose.position.y,field.pose.position.z,"
+                            "field.pose.orientation.x,field.pose.orientation.y,field.pose.orientation.z\n"
+                            + rows(",", "{},", ",1,0,0"),
+    "a trajectory of TUM": "# ground truth\n# timestamp tx ty tz qx qy qz qw\n" + rows(" ", "13{}.5 ", " 0 0 0 1"),
+    "a comment of as many words": "# exported at time 12:00\n" + rows(behind=" 1 0.5"),
     "a comment of other words": "# the x y z of a chair, in metres\n" + rows(),
     "a comment of fewer words": "# x y z\n" + rows(behind=" 1 2 3"),
 
@@ -154,6 +161,16 @@ REFUSED = {
     "a header of two positions": ("pos_x,pos_y,pos_z,x_coord,y_coord,z_coord\n" + rows(",", behind=",4,5,6"),
                                   "names more than one set of coordinates"),
     "a comment of more columns": ("# index time x y z\n" + rows(" ", "{} "), "the comment .* does not fit lines of 4"),
+    "a comment of other columns": ("#id,X_A,Y_A,Z_A\n" + rows(",", "{},"), "header 'id,X_A.*' names no x, y and z"),
+    "a comment of a time and places": ("# time lat lon alt\n" + rows(" ", "{} "), "header 'time .*' names no x"),
+    "a comment of two coordinates": ("# time x y\n" + rows(), "its header 'time x y' names no x, y and z"),
+    "a header of two coordinates": ("id,x,y\n" + rows(","), "cannot be read: its header 'id,x,y' names no x, y and z"),
+    "a header of colours": ("R G B\n" + rows(), "its header 'R G B' names no x, y and z"),
+    "numbers of lines": (rows(" ", "{} "), "a.txt cannot be read: its first column counts the lines"),
+    "numbers of columns": ("0,1,2\n" + rows(","), "its first line may be a point or number the columns"),
+    "an OFF file": ("OFF\n4 0 0\n" + rows(), "a.txt cannot be read: it begins with OFF, as files of another format do"),
+    "a PLY file": ("ply\nformat ascii 1.0\nend_header\n" + rows(), "it begins with ply"),
+    "a grid of heights": ("ncols 3\nnrows 4\n" + rows(), "it begins with ncols"),
     "quotes that do not end": ('"1","2","3"\n"4","5","6\n', "its quotes are not in pairs|columns"),
     "a binary file": ("1 2 3\n\0\n", "it is binary"),
     "letters between digits": ("1 2 3\n4 5 6_0\n", "could not convert"),
@@ -174,7 +191,8 @@ def test_what_is_not_certain_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("text", ["10,20,30,255,0,0\n1,2,3,0,128,5\n", "1,-2,3,4,5,6\n1,2,3,4,5,6\n",
-                                  "1,2,3\n4,5,6\n", "1,2,3,4,5\n6,7,8,9,0\n", "1,2,3,4,5,6.0\n"])
+                                  "1,2,3\n4,5,6\n", "0,1,2\n3,4,5\n", "0,1.5,2,1\n1,2.5,3,1\n2,3.5,4,1\n",
+                                  "1,2,3,4,5\n6,7,8,9,0\n", "1,2,3,4,5,6.0\n"])
 def test_whole_numbers_that_cannot_be_decimals(tmp_path, text):
     (tmp_path / "a.txt").write_text(text)
     assert read_points(tmp_path / "a.txt").tolist() == [
