@@ -12,6 +12,7 @@ from utils.stand_ins import StandIn
 from utils.torch_file import read_pickled, reason
 from utils.weight_names import (
     CLASS_TOKEN,
+    common_prefix,
     compare_heads,
     describe_unused,
     method_of,
@@ -105,7 +106,9 @@ def weights_in(content, path):
             kind = value.asked_for if isinstance(value, StandIn) else "numpy array"
             raise CheckpointError(f"checkpoint {path} holds the weight '{key}' as a {kind}; it must be a tensor")
     if not weights:
-        raise CheckpointError(f"checkpoint {path} holds no model weights")
+        held = ", ".join(repr(str(key)[:40]) for key in list(content)[:5])
+        raise CheckpointError(f"checkpoint {path} holds no model weights, neither itself nor under "
+                              f"{', '.join(CONTAINERS)}; it holds {held or 'nothing'}")
     for key, value in weights.items():
         if value.layout != torch.strided or value.is_quantized or value.is_meta or value.is_complex():
             raise CheckpointError(f"checkpoint {path} holds '{key}' in a form that no weight here has (sparse, "
@@ -150,6 +153,9 @@ def _why(wrong, weights, own, names, prefix):
     heads = compare_heads(weights, own)
     if heads and all(key.startswith("cls_head_finetune.") for key in wrong):
         return f"{heads}: its encoder can be fine-tuned (--finetune_model), but not tested with this head"
+    before = None if prefix else common_prefix(names, own)
+    if before:
+        return f"its names begin with '{before}', which no model here has: write the file again without that"
     method = None if prefix else method_of(names)
     whose = f", and it looks like a file of {method}" if method else ""
     return f"for example '{wrong[0]}'{whose}"

@@ -115,6 +115,11 @@ def scalar(dtype, data):
     return np.frombuffer(_bytes(data), _value(dtype)).reshape(())[()]
 
 
+def extra_scalar(dtype, data):
+    """Return the number in ``data``, or None of a type that is not plain."""
+    return None if isinstance(dtype, ExtraDtype) and dtype.value is None else scalar(dtype, data)
+
+
 def _bytes(data):
     return data.encode("latin1") if isinstance(data, str) else bytes(data)
 

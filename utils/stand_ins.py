@@ -8,17 +8,17 @@ import pickletools
 import re
 from collections import OrderedDict
 
-from utils.numpy_pickle import ExtraArray, ExtraDtype, Maker, Refused, empty_extra_array, no_bytes, scalar
+from utils.numpy_pickle import ExtraArray, ExtraDtype, Maker, Refused, empty_extra_array, extra_scalar, no_bytes
 
 # plain things that a pickle makes by a call; nothing is called for them either
 CALLED = re.compile(r"pathlib(\._local)?\.\w+|datetime\.\w+|numpy\.random\..+|random\.Random|types\.SimpleNamespace|"
                     r"collections\.(defaultdict|deque)|builtins\.(set|frozenset|complex|bytearray|slice|range|type)|"
-                    r"decimal\.Decimal|fractions\.Fraction|uuid\.UUID|torch\.(_C\.)?Generator")
+                    r"functools\.partial|numpy\.ma\.core\._mareconstruct|decimal\.Decimal|fractions\.Fraction|uuid\.UUID|torch\.(_C\.)?Generator")
 
 # arrays and scalars of numpy, among metrics for one, keep their values. The last names cannot be asked for: torch looks
 # there for the types of objects whose state it may set
 NUMPY = [(Maker(empty_extra_array), f"numpy.{core}.multiarray._reconstruct") for core in ("core", "_core")]
-NUMPY += [(Maker(scalar), f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
+NUMPY += [(Maker(extra_scalar), f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")]
 NUMPY += [(ExtraDtype, "numpy.dtype"), ("ndarray", "numpy.ndarray"), (Maker(no_bytes), "builtins.bytes"),
           (ExtraArray, "an array")]
 OWN = {name for _, name in NUMPY}

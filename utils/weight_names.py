@@ -4,6 +4,7 @@ The methods share one encoder, whose weights are called alike; their files diffe
 what they hold beside it. docs/CHECKPOINTS.md lists them.
 """
 import re
+from collections import Counter
 
 from utils.errors import CheckpointError
 
@@ -66,6 +67,13 @@ def strip_prefix(weights: dict, prefixes: tuple[str, ...]) -> tuple[dict, list[s
                      if key.startswith(prefix)}
             return inner, [key for key in weights if not key.startswith(prefix)], prefix
     return weights, [], None
+
+
+def common_prefix(names, own) -> str | None:
+    """Return what stands before most of the names of a model's ``own`` weights in ``names``, or None."""
+    starts = Counter(name[:dot.end()] for name in names for dot in re.finditer(r"\.", name) if name[dot.end():] in own)
+    start, count = max(starts.items(), key=lambda entry: entry[1], default=(None, 0))
+    return start if 2 * count > len(own) else None
 
 
 def method_of(names) -> str | None:

@@ -216,6 +216,13 @@ def test_a_foreign_file_is_said_whose_it_is(name):
         checkpoint.load_model(build_model_from_cfg(CLASSIFIER), FOREIGN[name], "x.pth")
 
 
+@pytest.mark.parametrize("prefix", ["net.", "encoder.", "model.backbone.", "student."])
+@pytest.mark.parametrize("config", [CLASSIFIER, SEGMENTER])
+def test_another_prefix_is_named(prefix, config):
+    with pytest.raises(CheckpointError, match=f"0 of .*its names begin with '{prefix}', which no model here has"):
+        checkpoint.load_model(build_model_from_cfg(config), prefixed(prefix, encoder()), "x.pth")
+
+
 def test_one_name_twice():
     with pytest.raises(CheckpointError, match="x.pth holds two weights 'a', one of them as 'module.a'"):
         checkpoint.weights_in({"base_model": {"a": torch.ones(1), "module.a": torch.zeros(1)}}, "x.pth")

@@ -5,6 +5,7 @@ import dataclasses
 import datetime
 import decimal
 import enum
+import functools
 import os
 import pathlib
 import pickle
@@ -73,7 +74,8 @@ EXTRAS = {
                           uuid.UUID(int=1)],
     "functions and classes": [np.mean, np.float32, dict, len, torch.float32, torch.device("cpu"), ..., type(None)],
     "arrays of other types": [np.zeros(2, [("a", "f4")]), np.array([{}], object), np.array(["2020"], "M8[D]"),
-                              np.dtype("f4")],
+                              np.dtype("f4"), np.ma.array([1, 2], mask=[0, 1]), np.datetime64("2020-01-01")],
+    "partial functions": functools.partial(max, 1),
 }
 
 
