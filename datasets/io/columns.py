@@ -5,8 +5,8 @@ import re
 from datasets.io import UnreadableError
 from datasets.io.numbers import is_number
 
-# x, y and z with one and the same word before or behind: point_x, tx, x_coord, X coordinate; ROS puts a path before,
-# as in field.pose.position.x, and only field. itself before the coordinates of a point
+# x, y and z with one and the same word before or behind: point_x, tx, x_coord, X coordinate. ROS writes the path of a
+# field, as in field.pose.position.x; its last word decides, since an orientation has an x as well
 AFFIXED = re.compile(r"((?:[\w/]+[./])*?)(points?|pos(?:ition)?|coord(?:inate)?s?|loc(?:ation)?|vert(?:ex|ices)?|xyz|t|"
                      r"trans(?:lation)?|world|field)?[ _.:-]*([xyz012])[ _.:-]*"
                      r"(coord(?:inate)?s?|pos(?:ition)?|world|utm)?")
@@ -80,8 +80,11 @@ def choose_columns(widths, headers, titles, remarks):
 def names_others(cells: list[str]) -> bool:
     """Whether a line, which may be prose, names columns of which the first three are not x, y and z.
 
-    It does where two of its words are known as such names, or three differ in nothing but their x, y and z.
+    It does where two of its words are known as such names, or three differ in nothing but their x, y and z. Names are
+    no numbers.
     """
+    if any(map(is_number, cells)):
+        return False
     names = [name.strip("'\" ").lower() for name in cells]
     if any(letter == "x" and {name[:place] + axis + name[place + 1:] for axis in "yz"} <= set(names)
            for name in names for place, letter in enumerate(name)):

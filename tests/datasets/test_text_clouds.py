@@ -105,6 +105,7 @@ READ = {
                             + rows(",", "{},", ",1,0,0"),
     "a trajectory of TUM": "# ground truth\n# timestamp tx ty tz qx qy qz qw\n" + rows(" ", "13{}.5 ", " 0 0 0 1"),
     "a comment of as many words": "# exported at time 12:00\n" + rows(behind=" 1 0.5"),
+    "a comment of names and numbers": "# frame 3 id 7\n" + rows(behind=" 1"),
     "a comment of other words": "# the x y z of a chair, in metres\n" + rows(),
     "a comment of fewer words": "# x y z\n" + rows(behind=" 1 2 3"),
 

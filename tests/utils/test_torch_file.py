@@ -11,6 +11,7 @@ import pathlib
 import pickle
 import random
 import types
+import typing
 import uuid
 
 import numpy as np
@@ -76,6 +77,7 @@ EXTRAS = {
     "arrays of other types": [np.zeros(2, [("a", "f4")]), np.array([{}], object), np.array(["2020"], "M8[D]"),
                               np.dtype("f4"), np.ma.array([1, 2], mask=[0, 1]), np.datetime64("2020-01-01")],
     "partial functions": functools.partial(max, 1),
+    "type hints": [typing.Any, typing.Optional[int], int | None, list[int], dict[str, typing.Any]],  # noqa: UP045
 }
 
 
