@@ -13,7 +13,8 @@ from utils.numpy_pickle import ExtraArray, ExtraDtype, Maker, Refused, empty_ext
 # plain things that a pickle makes by a call; nothing is called for them either
 CALLED = re.compile(r"pathlib(\._local)?\.\w+|datetime\.\w+|numpy\.random\..+|random\.Random|types\.SimpleNamespace|"
                     r"collections\.(defaultdict|deque)|builtins\.(set|frozenset|complex|bytearray|slice|range|type)|"
-                    r"functools\.partial|_?operator\.(getitem|or_)|types\.GenericAlias|numpy\.ma\.core\._mareconstruct|decimal\.Decimal|fractions\.Fraction|uuid\.UUID|torch\.(_C\.)?Generator")
+                    r"functools\.(partial|reduce)|_?operator\.(getitem|or_)|types\.GenericAlias|numpy\.ma\.core\._mareconstruct|"
+                    r"decimal\.Decimal|fractions\.Fraction|uuid\.UUID|torch\.(_C\.)?Generator")
 
 # arrays and scalars of numpy, among metrics for one, keep their values. The last names cannot be asked for: torch looks
 # there for the types of objects whose state it may set
