@@ -39,6 +39,8 @@ def test_clouds_are_read_as_they_are(tmp_path, kind):
         path.write_text("".join(f"v {x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in CLOUD))
     elif kind == "off":
         path.write_text("OFF\n50 0 0\n" + "".join(f"{x:.6f} {y:.6f} {z:.6f}\n" for x, y, z in CLOUD))
+    elif kind == "xyz":
+        np.savetxt(path, CLOUD)
     else:
         trimesh.PointCloud(CLOUD).export(path)
     assert read_points(path) == pytest.approx(CLOUD, abs=1e-5)

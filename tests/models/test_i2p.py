@@ -60,7 +60,7 @@ def test_a_step_lowers_the_loss():
     model = build().train()
     optimizer = torch.optim.Adam(model.parameters(), 3e-3)
     losses = []
-    for _ in range(30):
+    for _ in range(45):
         loss = model(POINTS)["loss"]
         losses.append(loss.item())
         optimizer.zero_grad()
@@ -79,8 +79,8 @@ def test_the_loops_compute_the_same():
 
 
 def test_a_cloud_alone_is_reconstructed_as_beside_others():
-    model = build().eval()
-    mask = torch.stack([torch.randperm(8) >= 2 for _ in range(3)])
+    model, generator = build().eval(), torch.Generator().manual_seed(0)  # the model's weights differ by version
+    mask = torch.stack([torch.randperm(8, generator=generator) >= 2 for _ in range(3)])
     together = model(POINTS, mask)
     parts = [model(POINTS[index:index + 1], mask[index:index + 1]) for index in range(3)]
     assert len({len(part["original"]) for part in parts}) > 1  # the clouds differ in how much is masked
