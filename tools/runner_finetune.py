@@ -62,7 +62,8 @@ class Classification(Task):
     def section_and_classes(self):
         """Return the ``model`` section, and the class names where the data's folders decide them, else None.
 
-        ``cls_dim`` follows the folders. Raises ConfigError where it says otherwise, or the splits' folders differ.
+        ``cls_dim`` follows the folders, with a warning where it says otherwise. Raises ConfigError where the folders
+        of the splits differ.
         """
         config, path, decided = self.experiment.config, self.experiment.args.config, {}
         for split in self.splits():
@@ -79,8 +80,8 @@ class Classification(Task):
                                   f"has {listed(other)}: give both the same classes")
         given = config.model.get("cls_dim")
         if given not in (None, len(names)):
-            raise ConfigError(f"{path}: model.cls_dim is {given}, but the data has {len(names)} class folders "
-                              f"({listed(names)}): leave cls_dim out, or set it to null, and it follows them")
+            self.experiment.log.warning("%s: model.cls_dim is %s, but the data has %d class folders (%s): the model "
+                                        "gets %d outputs", path, given, len(names), listed(names), len(names))
         return {**config.model, "cls_dim": len(names)}, names
 
     def splits(self):
