@@ -12,7 +12,7 @@ import transformers
 from parity_recipe import cloud, fill
 
 from models import build_model_from_cfg
-from models.prompted import ACTPromptedDiscreteVAEwithBERT
+from models.act.prompted_dvae import ACTPromptedDiscreteVAEwithBERT
 from utils import checkpoint
 
 # ---- the oracle

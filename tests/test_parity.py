@@ -16,8 +16,8 @@ from easydict import EasyDict
 from parity_recipe import cloud, fill, load_case
 
 from models import build_model_from_cfg
-from models.point_embed import group
-from models.projection import Projection
+from models.i2p_mae.projection import Projection
+from models.layers.patches import group
 from tools.builder import build_optimizer, build_scheduler, cosine_ramp
 from utils import checkpoint
 from utils.config import load_config
@@ -151,7 +151,8 @@ class GivenImageModel(torch.nn.Module):
 
 
 def check_i2p_pretrain(meta, arrays, monkeypatch):
-    monkeypatch.setattr("models.i2p.build_image_model", lambda visual_encoder, feat_dim: GivenImageModel(meta))
+    monkeypatch.setattr("models.i2p_mae.model.build_image_model",
+                        lambda visual_encoder, feat_dim: GivenImageModel(meta))
     config = {**meta["config"], "first_token_visible": True}  # the published masks of finer scales
     model = fill(build_model_from_cfg(EasyDict(config))).eval()
     points = cloud(meta["seed"], meta["batch"], meta["points"])

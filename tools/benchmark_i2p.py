@@ -6,12 +6,12 @@ import torch
 import torch.nn.functional as F
 
 from extensions.ops import furthest_point_sample, knn
-from models.hierarchy import OUTSIDE
-from models.i2p import I2P_MAE, chamfer_l2
-from models.layers import pointwise
+from models.i2p_mae.encoder import OUTSIDE
+from models.i2p_mae.model import I2P_MAE, chamfer_l2
+from models.i2p_mae.projection import MEAN, SIZE, STD, VIEWS
+from models.layers.patches import gather
+from models.layers.pointwise import pointwise
 from models.masking import guided_mask
-from models.point_embed import gather
-from models.projection import MEAN, SIZE, STD, VIEWS
 from tools.benchmark_ops import median_ms, surfaces
 from tools.experiment import AMP_DTYPES
 

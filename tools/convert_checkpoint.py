@@ -11,8 +11,8 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from models.foundation.clip_names import PREFIX, clip_in_file, clip_of  # noqa: E402 - the script's folder is on the path
-from models.segmenter import PointSegmenter  # noqa: E402
+from models.act.segmenter import PointSegmenter  # noqa: E402
+from models.i2p_mae.clip_names import PREFIX, clip_in_file, clip_of  # noqa: E402 - the script's folder is on the path
 from utils import checkpoint  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.errors import ConfigError, UserError  # noqa: E402

@@ -3,7 +3,7 @@ import numpy as np
 import torch
 
 from models import build_model_from_cfg
-from models.prompted import without_weights
+from models.act.prompted_dvae import without_weights
 from tools import trainer
 from tools.builder import build_dataset, build_loader, cosine_ramp
 from tools.experiment import open_experiment, summarize

@@ -5,9 +5,9 @@ import torch
 from torch import Tensor
 
 from models import ACT_PointDistillation, DiscreteVAE
+from models.act.targets import constant_prediction, spread
+from models.layers.patches import group
 from models.losses import cosine_loss
-from models.point_embed import group
-from models.targets import constant_prediction, spread
 
 FOURIER_FEATURES = 300
 FREQUENCY = 2.0  # standard deviation of the frequencies: clouds fill the unit sphere
@@ -60,9 +60,9 @@ def asked_for(model: ACT_PointDistillation | DiscreteVAE) -> str:
 def decompose(features: Tensor, center: Tensor) -> dict[str, float]:
     """Return what features (B, G, C) of patches with centres (B, G, 3) consist of.
 
-    Returns a dict: ``energy in the mean``, ``between clouds`` and ``effective rank`` as ``models.targets.spread`` has
-    them; ``loss of the mean``, the cosine loss of predicting one vector for all; ``R² from centres``, how much of the
-    variance over the second half of the clouds a regression on the centres, fitted to the first half, explains.
+    Returns a dict: ``energy in the mean``, ``between clouds`` and ``effective rank`` as ``models.act.targets.spread``
+    has them; ``loss of the mean``, the cosine loss of predicting one vector for all; ``R² from centres``, how much of
+    the variance over the second half of the clouds a regression on the centres, fitted to the first half, explains.
     """
     found = {name: value.item() for name, value in spread(features).items()}
     loss = cosine_loss(constant_prediction(features, "cosine").expand(features.shape), features).item()

@@ -3,7 +3,7 @@ import dataclasses
 
 import torch
 
-from models.sync_norm import synchronize_norms
+from models.layers.sync_norm import synchronize_norms
 from tools.builder import build_optimizer, build_scheduler
 from tools.ema import Ema
 from tools.means import Means

@@ -4,7 +4,7 @@ import torch
 from timm.models.vision_transformer import checkpoint_filter_fn
 
 from models import build_model_from_cfg
-from models.foundation.clip_names import openai_weights
+from models.i2p_mae.clip_names import openai_weights
 from models.pretrained import load_pretrained
 from tools import convert_checkpoint
 from utils import checkpoint

@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from models import build_model_from_cfg
-from models.point_embed import group
+from models.layers.patches import group
 from tools import visualize
 
 

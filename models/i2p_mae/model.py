@@ -4,22 +4,22 @@ import torch.nn.functional as F
 from torch import nn
 
 from extensions.ops import chamfer
+from models.act.point_encoder import init_truncated_normal
 from models.build import MODELS
-from models.foundation.image import build_image_model
-from models.hierarchy import (
+from models.i2p_mae.encoder import (
     HierarchicalEncoder,
     build_stages,
     check_scales,
     group_scales,
     inherit_masks,
 )
+from models.i2p_mae.image_model import build_image_model
+from models.i2p_mae.projection import VIEWS, Projection, read_map
 from models.interface import Loadable
-from models.layers import pointwise, position_mlp
+from models.layers.feature_propagation import TokenPropagation
+from models.layers.patches import gather
+from models.layers.pointwise import pointwise, position_mlp
 from models.masking import MASKS, guided_mask, make_mask
-from models.point_embed import gather
-from models.projection import VIEWS, Projection, read_map
-from models.propagation import TokenPropagation
-from models.student import init_truncated_normal
 from utils.distributed import mean_all
 from utils.errors import ConfigError
 from utils.registry import check_keys, check_number, check_whole

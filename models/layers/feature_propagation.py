@@ -2,8 +2,8 @@
 import torch.nn.functional as F
 from torch import nn
 
-from models.layers import pointwise
-from models.point_embed import interpolate
+from models.layers.patches import interpolate
+from models.layers.pointwise import pointwise
 
 
 class TokenPropagation(nn.Module):

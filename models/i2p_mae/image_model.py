@@ -4,7 +4,7 @@ from torch import nn
 
 from models.foundation.vision import CLIP_TOWERS, VisionTransformer
 from models.foundation.weights import Keys, create_pretrained
-from models.projection import SIZE
+from models.i2p_mae.projection import SIZE
 from utils.errors import ConfigError
 
 KEYS = Keys(*(f"model.clip_config.{key}" for key in ("visual_encoder", "pretrained", "kwargs")))

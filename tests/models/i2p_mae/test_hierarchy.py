@@ -3,7 +3,7 @@ import pytest
 import torch
 
 from extensions.ops import furthest_point_sample, knn
-from models.hierarchy import (
+from models.i2p_mae.encoder import (
     OUTSIDE,
     HierarchicalEncoder,
     TokenMerging,
@@ -14,9 +14,9 @@ from models.hierarchy import (
     inherit_masks,
     visible_first,
 )
-from models.point_embed import PatchEncoder, gather
-from models.propagation import TokenPropagation
-from models.transformer import Attention
+from models.layers.feature_propagation import TokenPropagation
+from models.layers.patches import PatchEncoder, gather
+from models.layers.transformer import Attention
 from utils.errors import ConfigError, DataError
 
 GROUPS, SIZES = (32, 16, 8), (8, 4, 4)

@@ -5,16 +5,16 @@ import warnings
 import torch
 from torch import nn
 
+from models.act.point_encoder import PointEncoder, init_truncated_normal, init_xavier, pool
+from models.act.prompted_dvae import without_weights
+from models.act.targets import cloud_target, constant_prediction, spread, standardise
 from models.build import MODELS, build_model_from_cfg
 from models.interface import Loadable
-from models.layers import position_mlp
+from models.layers.patches import gather, group
+from models.layers.pointwise import position_mlp
+from models.layers.transformer import TransformerDecoder
 from models.losses import distillation_loss
 from models.masking import make_mask
-from models.point_embed import gather, group
-from models.prompted import without_weights
-from models.student import PointEncoder, init_truncated_normal, init_xavier, pool
-from models.targets import cloud_target, constant_prediction, spread, standardise
-from models.transformer import TransformerDecoder
 from utils.checkpoint import load_model, read_weights
 from utils.distributed import std_all
 from utils.errors import ConfigError

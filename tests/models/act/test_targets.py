@@ -3,8 +3,8 @@ import numpy as np
 import pytest
 import torch
 
+from models.act.targets import cloud_target, constant_prediction, spread, standardise
 from models.losses import barlow_twins_loss, distillation_loss, nt_xent_loss
-from models.targets import cloud_target, constant_prediction, spread, standardise
 from utils.errors import ConfigError
 
 TOKENS = torch.randn(4, 6, 5, generator=torch.Generator().manual_seed(0)) * torch.arange(1.0, 6) + 3

@@ -5,11 +5,11 @@ import pytest
 import torch
 from torch import nn
 
-from models.dgcnn import DGCNN, center_graph
-from models.folding import FoldingDecoder
-from models.layers import norm_relu
+from models.layers.dgcnn import DGCNN, center_graph
+from models.layers.folding import FoldingDecoder
+from models.layers.patches import PatchEncoder, gather, group
+from models.layers.pointwise import norm_relu
 from models.masking import make_mask
-from models.point_embed import PatchEncoder, gather, group
 from utils.errors import ConfigError, DataError
 
 

@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.layers import DropPath
+from models.layers.pointwise import DropPath
 from utils.errors import ConfigError
 
 

@@ -3,9 +3,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models.act.point_encoder import PointEncoder, init_truncated_normal, pool
 from models.build import MODELS
-from models.point_embed import PatchEncoder, group
-from models.student import PointEncoder, init_truncated_normal, pool
+from models.layers.patches import PatchEncoder, group
 from utils.errors import ConfigError
 from utils.registry import check_whole
 from utils.weight_names import BESIDE_ENCODER, ENCODERS

@@ -3,12 +3,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models.act.point_encoder import init_truncated_normal, layer_of
 from models.build import MODELS
 from models.interface import Loadable
-from models.layers import norm_relu, pointwise, pointwise_split, position_mlp
-from models.point_embed import PatchEncoder, group, interpolate
-from models.student import init_truncated_normal, layer_of
-from models.transformer import TransformerEncoder
+from models.layers.patches import PatchEncoder, group, interpolate
+from models.layers.pointwise import norm_relu, pointwise, pointwise_split, position_mlp
+from models.layers.transformer import TransformerEncoder
 from utils.distributed import mean_all
 from utils.errors import ConfigError
 from utils.weight_names import BESIDE_ENCODER, CLASS_TOKEN, ENCODERS

@@ -6,11 +6,11 @@ import torch
 from safetensors.torch import save_file
 
 from models import build_model_from_cfg
-from models.dgcnn import center_graph
 from models.foundation import build_vision
 from models.foundation.vision import prompted_block
+from models.layers.dgcnn import center_graph
+from models.layers.patches import group
 from models.losses import code_kl, reconstruction_loss
-from models.point_embed import group
 from utils.errors import CheckpointError, ConfigError
 from utils.metrics import codebook_perplexity
 

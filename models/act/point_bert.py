@@ -3,10 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.act import MaskTransformer, build_teacher, upgrade_teacher
+from models.act.distillation import MaskTransformer, build_teacher, upgrade_teacher
 from models.build import MODELS
 from models.interface import Loadable
-from models.point_embed import gather, group
+from models.layers.patches import gather, group
 from utils.distributed import gather_batch, mean_all
 from utils.errors import ConfigError
 from utils.registry import check_keys

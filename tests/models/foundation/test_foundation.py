@@ -6,11 +6,11 @@ import transformers
 from torch import nn
 
 from models import build_model_from_cfg
-from models.act import build_teacher
+from models.act.distillation import build_teacher
+from models.act.prompted_dvae import without_weights
 from models.foundation import build_language, build_vision
 from models.foundation.language import Bert
 from models.foundation.vision import Beit, ClipTransformer, Mixer, TimmBlocks, VisionTransformer
-from models.prompted import without_weights
 from utils.errors import CheckpointError, ConfigError
 
 CONFIG = {"NAME": "ACTPromptedDiscreteVAEwithVIT", "visual_embed_pretrained": False, "num_group": 64, "group_size": 8,

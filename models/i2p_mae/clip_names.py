@@ -1,8 +1,8 @@
 """CLIP's weights under the names that OpenAI, and so the published I2P-MAE, has for them."""
 import torch
 
-from models.foundation.image import build_image_model
 from models.foundation.vision import CLIP_TOWERS
+from models.i2p_mae.image_model import build_image_model
 from utils.checkpoint import read_weights
 from utils.errors import CheckpointError, ConfigError
 

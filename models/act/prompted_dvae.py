@@ -5,10 +5,10 @@ import re
 import torch
 from torch import nn
 
+from models.act.dvae import DiscreteVAE
 from models.build import MODELS
-from models.dvae import DiscreteVAE
 from models.foundation import Prompts, build_language, build_vision
-from models.layers import position_mlp
+from models.layers.pointwise import position_mlp
 from utils.errors import ConfigError
 from utils.registry import check_whole
 

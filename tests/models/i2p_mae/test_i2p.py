@@ -5,10 +5,10 @@ import torch.nn.functional as F
 
 from datasets.transforms import scale_and_translate
 from models import build_model_from_cfg
-from models.i2p import chamfer_l2, read_saliency
-from models.layers import DropPath
+from models.i2p_mae.model import chamfer_l2, read_saliency
+from models.i2p_mae.projection import Projection
+from models.layers.pointwise import DropPath
 from models.masking import guided_mask
-from models.projection import Projection
 from tools.benchmark_i2p import looped
 from utils import checkpoint
 from utils.errors import CheckpointError, ConfigError
@@ -168,7 +168,7 @@ def test_the_drawn_mask_has_the_asked_ratio():
 
 def test_without_need_there_is_no_image_model(monkeypatch):
     expected = build().state_dict().keys()
-    monkeypatch.setattr("models.foundation.image.create_pretrained", lambda *arguments: pytest.fail("built a model"))
+    monkeypatch.setattr("models.i2p_mae.image_model.create_pretrained", lambda *arguments: pytest.fail("built a model"))
     model = build(mask_type="rand", loss_2d=False)
     assert "saliency" not in model(POINTS)
     assert model.state_dict().keys() == expected

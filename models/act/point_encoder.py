@@ -3,9 +3,9 @@ import torch
 from torch import nn
 
 from models.interface import Loadable
-from models.layers import position_mlp
-from models.point_embed import PatchEncoder
-from models.transformer import TransformerEncoder
+from models.layers.patches import PatchEncoder
+from models.layers.pointwise import position_mlp
+from models.layers.transformer import TransformerEncoder
 
 
 class PointEncoder(Loadable):

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from extensions.ops import furthest_point_sample, knn, linear_max, three_interpolate, three_nn
-from models.layers import composed_split_norm_relu, norm_relu, pointwise
+from models.layers.pointwise import composed_split_norm_relu, norm_relu, pointwise
 from utils.errors import DataError
 
 

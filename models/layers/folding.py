@@ -4,7 +4,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from models.layers import norm_relu, pointwise, pointwise_split_norm_relu
+from models.layers.pointwise import norm_relu, pointwise, pointwise_split_norm_relu
 
 GRID_STEPS = 2
 GRID_EXTENT = 0.05

@@ -3,8 +3,8 @@ import pytest
 import timm
 import torch
 
-from models.foundation.image import build_image_model, class_attention
 from models.foundation.vision import build_vision
+from models.i2p_mae.image_model import build_image_model, class_attention
 from utils import checkpoint
 from utils.errors import CheckpointError, ConfigError
 

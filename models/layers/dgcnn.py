@@ -6,8 +6,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from extensions.ops import knn
-from models.layers import pointwise
-from models.point_embed import gather
+from models.layers.patches import gather
+from models.layers.pointwise import pointwise
 
 NEIGHBOURS = 4
 

@@ -6,11 +6,11 @@ import torch.nn.functional as F
 from torch import nn
 
 from models.build import MODELS
-from models.dgcnn import DGCNN, center_graph
-from models.folding import FoldingDecoder
 from models.interface import Loadable
+from models.layers.dgcnn import DGCNN, center_graph
+from models.layers.folding import FoldingDecoder
+from models.layers.patches import PatchEncoder, group
 from models.losses import code_kl, reconstruction_loss
-from models.point_embed import PatchEncoder, group
 from utils.distributed import gather_batch
 from utils.errors import ConfigError
 from utils.metrics import codebook_perplexity

@@ -6,8 +6,8 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 
 from models import build_model_from_cfg
+from models.act.point_bert import block_mask_by_ratio
 from models.losses import barlow_twins_loss, nt_xent_loss
-from models.pointbert import block_mask_by_ratio
 from utils import checkpoint
 from utils.distributed import gather_batch
 from utils.errors import ConfigError
@@ -134,7 +134,7 @@ def test_cutmix_mixes_patches_centres_and_codes_alike(monkeypatch):
     codes = torch.arange(16).view(2, 8)
     predict = model.transformer_q.predict
     model.transformer_q.predict = lambda *given: seen.extend(given[:2]) or predict(*given)
-    monkeypatch.setattr("models.pointbert.code_loss", lambda logits, codes, hidden: seen.append(codes) or 0)
+    monkeypatch.setattr("models.act.point_bert.code_loss", lambda logits, codes, hidden: seen.append(codes) or 0)
     model.mixed_loss(patches, center, codes, None)
     mixed, mixed_center, mixed_codes = seen
     other = (mixed_codes != codes).nonzero().tolist()

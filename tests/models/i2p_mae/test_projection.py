@@ -3,7 +3,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from models.projection import MEAN, STD, VIEWS, Projection, read_map
+from models.i2p_mae.projection import MEAN, STD, VIEWS, Projection, read_map
 
 
 def raw(images):

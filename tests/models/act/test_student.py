@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from models import PointSegmenter, build_model_from_cfg
-from models.dgcnn import center_graph
 from models.foundation import weights as foundation
-from models.point_embed import group
+from models.layers.dgcnn import center_graph
+from models.layers.patches import group
 from utils import checkpoint
 from utils.errors import CheckpointError, ConfigError
 
