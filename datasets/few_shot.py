@@ -5,7 +5,7 @@ import numpy as np
 
 from datasets.base import CloudsInMemory, check_cloud
 from datasets.build import DATASETS
-from datasets.safe_pickle import load_pickle, whole_number
+from datasets.io.safe_pickle import load_pickle, whole_number
 from utils.errors import ConfigError, DataError
 
 

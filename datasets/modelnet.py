@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from datasets.base import CloudsInMemory, check_cloud, listed_path, read_every, read_lines, refuse_absent
 from datasets.build import DATASETS
-from datasets.safe_pickle import load_pickle, whole_number
+from datasets.io.safe_pickle import load_pickle, whole_number
 from extensions.ops import furthest_point_sample
 from utils import text
 from utils.errors import ConfigError, DataError

@@ -6,8 +6,8 @@ import numpy as np
 from datasets.base import SUBSETS, read_lines
 from datasets.build import DATASETS
 from datasets.class_names import MODELNET40
-from datasets.folders import files_in
-from datasets.h5_files import H5Clouds
+from datasets.io.folders import files_in
+from datasets.io.h5_files import H5Clouds
 from utils.errors import ConfigError, DataError
 
 ADVICE = "see 'modelnet40_ply_hdf5_2048' in DATASET.md for the folder and where to get it"

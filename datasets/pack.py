@@ -12,7 +12,7 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.base import check_cloud, load_npy, parse_json
-from datasets.folders import has_suffix, is_hidden
+from datasets.io.folders import has_suffix, is_hidden
 from utils.command import run_command
 from utils.errors import DataError
 from utils.files import check_writable, replacing

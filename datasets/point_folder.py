@@ -8,8 +8,8 @@ from tqdm import tqdm
 
 from datasets.base import PointCloudDataset, check_up, few_points, normalize, read_every, upright
 from datasets.build import DATASETS
-from datasets.folders import files_in, subfolders
-from datasets.point_files import FORMATS, read_points
+from datasets.io.folders import files_in, subfolders
+from datasets.io.point_files import FORMATS, read_points
 from utils.errors import ConfigError, DataError
 from utils.files import replacing
 

@@ -9,8 +9,8 @@ from tqdm import tqdm
 
 from datasets.base import PointCloudDataset
 from datasets.build import DATASETS
-from datasets.folders import files_in
-from datasets.rooms import Room
+from datasets.io.folders import files_in
+from datasets.s3dis_room import Room
 from utils.errors import ConfigError, DataError
 
 CLASS_NAMES = ("ceiling", "floor", "wall", "beam", "column", "window", "door", "table", "chair", "sofa", "bookcase",

@@ -19,7 +19,7 @@ from datasets.base import (
     upright,
 )
 from datasets.build import DATASETS
-from datasets.folders import has_suffix
+from datasets.io.folders import has_suffix
 from datasets.shapenet_categories import NAMES
 from utils.errors import DataError
 

@@ -4,8 +4,8 @@ import torch
 
 from datasets.base import PointCloudDataset, normalize
 from datasets.build import DATASETS
-from datasets.shape_parts import rotation, sample_parts
-from datasets.shape_recipes import RECIPES
+from datasets.procedural.objects import RECIPES
+from datasets.procedural.primitives import rotation, sample_parts
 from utils.errors import ConfigError
 
 SIZES = {"train": 1200, "test": 400}

@@ -29,7 +29,7 @@ def load_pretrained(checkpoint, config=None, device="cpu"):
         device: where the model goes.
 
     ``model.forward_features(points)`` gives features (B, C) of clouds (B, N, 3) float32, which should be centred,
-    scaled to the unit sphere, have y up (``datasets.point_files.read_cloud``) and ``model.npoints`` points.
+    scaled to the unit sphere, have y up (``datasets.io.point_files.read_cloud``) and ``model.npoints`` points.
     ``model(points)["logits"]`` means something after fine-tuning alone; ``model.class_names`` are the classes then.
 
     Raises CheckpointError or ConfigError where the file is damaged, or not of that model.

@@ -15,7 +15,7 @@ from tqdm import tqdm
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from datasets.folders import files_in, subfolders  # noqa: E402 - the script's folder is on the path
+from datasets.io.folders import files_in, subfolders  # noqa: E402 - the script's folder is on the path
 from datasets.s3dis import CLASS_NAMES  # noqa: E402 - the script's folder is on the path, the project's is not
 from utils.command import run_command  # noqa: E402
 from utils.errors import DataError, UserError, one_line  # noqa: E402

@@ -5,7 +5,7 @@ import pytest
 import yaml
 
 from datasets import DATASETS
-from datasets.shape_recipes import RECIPES
+from datasets.procedural.objects import RECIPES
 from models import MODELS
 from utils.config import load_config
 from utils.registry import check_keys

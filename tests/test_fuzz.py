@@ -17,12 +17,12 @@ from point_grammars import GRAMMARS
 from safetensors.torch import save_file
 
 from datasets.base import load_npy, read_lines
-from datasets.h5_files import read_h5
+from datasets.io.h5_files import read_h5
 from datasets.io.mesh import Mesh
+from datasets.io.point_files import read_file, read_points
+from datasets.io.safe_pickle import load_pickle
 from datasets.pack import PackedClouds, pack_folder
-from datasets.point_files import read_file, read_points
-from datasets.rooms import read_room
-from datasets.safe_pickle import load_pickle
+from datasets.s3dis_room import read_room
 from datasets.shapenet_part import read_list, read_object
 from semantic_segmentation.prepare_s3dis import read_annotation
 from utils import checkpoint

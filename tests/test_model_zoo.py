@@ -8,7 +8,7 @@ import torch
 import main
 import main_autoencoder
 from datasets import Shapes
-from datasets.point_files import read_cloud
+from datasets.io.point_files import read_cloud
 from datasets.transforms import subsample
 from models import load_pretrained
 from tools import predict, visualize

@@ -25,11 +25,11 @@ import main_autoencoder
 from datasets import ModelNet, ModelNetFewShot, ShapeNet, ShapeNetPart, verify
 from datasets.base import listed_path, load_npy
 from datasets.few_shot import fold_path
-from datasets.h5_files import read_h5
+from datasets.io.h5_files import read_h5
+from datasets.io.point_files import read_points
+from datasets.io.safe_pickle import load_pickle, whole_number
 from datasets.pack import PackedClouds, pack_folder
-from datasets.point_files import read_points
-from datasets.rooms import Room
-from datasets.safe_pickle import load_pickle, whole_number
+from datasets.s3dis_room import Room
 from extensions import compile as compile_kernels
 from models.foundation.language import build_language
 from models.foundation.weights import create_pretrained

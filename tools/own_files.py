@@ -5,7 +5,7 @@ import warnings
 import torch
 
 from datasets.class_names import known_names
-from datasets.point_files import FORMATS, find_files, read_cloud
+from datasets.io.point_files import FORMATS, find_files, read_cloud
 from datasets.transforms import furthest_subset
 from models.pretrained import build_pretrained, notes_in, npoints_of
 from tools.experiment import choose_device

@@ -1,7 +1,7 @@
 """Readers of the file formats that point clouds and meshes come in.
 
 A reader takes a path and returns points (N, ≥ 3) or a ``Mesh``. It compares what it reads with what the file announces
-and raises ValueError, with the reason, where they differ; ``datasets.point_files`` names the file.
+and raises ValueError, with the reason, where they differ; ``datasets.io.point_files`` names the file.
 """
 
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from datasets import ModelNet
+from datasets.io.safe_pickle import load_pickle
 from datasets.modelnet import read_text
-from datasets.safe_pickle import load_pickle
 from utils.errors import ConfigError, DataError
 
 CLASSES = ["bathtub", "night_stand"]

@@ -9,8 +9,8 @@ import pytest
 from segmentation_data import write_rooms
 
 from datasets import S3DIS
-from datasets.rooms import Room
 from datasets.s3dis import class_weights, eligible_cells
+from datasets.s3dis_room import Room
 from utils.errors import ConfigError, DataError
 
 
@@ -40,7 +40,7 @@ def test_rooms_are_sorted_once_and_again_when_they_change(root, monkeypatch):
     path = root / "Area_1_office_1.npy"
     Room(path, 13)
     with monkeypatch.context() as context:
-        context.setattr("datasets.rooms.sort_room", lambda *_: pytest.fail("sorted again"))
+        context.setattr("datasets.s3dis_room.sort_room", lambda *_: pytest.fail("sorted again"))
         assert len(Room(path, 13)) == 6000
     np.save(path, np.load(path)[:5000])
     assert len(Room(path, 13)) == 5000
@@ -52,7 +52,7 @@ def test_a_folder_that_cannot_be_written(root, monkeypatch):
     def refuse(*_, **__):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr("datasets.rooms.pathlib.Path.mkdir", refuse)
+    monkeypatch.setattr("datasets.s3dis_room.pathlib.Path.mkdir", refuse)
     room = Room(root / "Area_2_office_1.npy", 13)
     assert len(room.column((0, 0), (9, 9))) == 6000
     assert sorted(room.order) == list(range(6000))

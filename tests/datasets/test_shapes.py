@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from datasets import Shapes
-from datasets.shape_parts import box, cylinder, revolve, rotation, sample_parts, tube
-from datasets.shape_recipes import RECIPES
+from datasets.procedural.objects import RECIPES
+from datasets.procedural.primitives import box, cylinder, revolve, rotation, sample_parts, tube
 from utils.errors import ConfigError
 
 

@@ -12,7 +12,7 @@ import trimesh
 from segmentation_data import TINY, write_raw_rooms, write_rooms
 from segmentation_data import flags as tiny_flags
 
-from datasets.rooms import Room
+from datasets.s3dis_room import Room
 from models import build_model_from_cfg
 from semantic_segmentation import main, main_test, prepare_s3dis
 from semantic_segmentation.whole_scene import blocks, label_room, samples

@@ -11,7 +11,7 @@ import yaml
 from classification_data import write_few_shot
 
 from datasets.base import normalize
-from datasets.shape_recipes import RECIPES
+from datasets.procedural.objects import RECIPES
 from datasets.transforms import furthest_subset
 from models import build_model_from_cfg, load_pretrained
 from tools import convert_checkpoint, extract_features, few_shot, predict

@@ -6,9 +6,9 @@ import pytest
 
 from datasets.io.obj import read_obj
 from datasets.io.off import read_off
+from datasets.io.point_files import read_points
 from datasets.io.polygons import triangulate
 from datasets.io.stl import read_stl
-from datasets.point_files import read_points
 from utils.errors import DataError
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], float)

@@ -1,7 +1,7 @@
 """How each embedded object is put together; every function draws its proportions from ``rng``. y is up."""
 import numpy as np
 
-from datasets.shape_parts import arc, ball, box, cylinder, revolve, rotation, tube
+from datasets.procedural.primitives import arc, ball, box, cylinder, revolve, rotation, tube
 
 
 def _legs(width, depth, height, thickness, round_legs):

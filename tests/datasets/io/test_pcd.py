@@ -2,7 +2,7 @@
 import numpy as np
 import pytest
 
-from datasets.point_files import read_points
+from datasets.io.point_files import read_points
 from utils.errors import DataError
 
 POINTS = np.array([[0.1, 0.2, 0.3], [1, 2, 3], [4, 5, 6.5], [7, 8, 9]])

@@ -4,8 +4,8 @@ import pytest
 from segmentation_data import write_raw_rooms, write_rooms
 
 from datasets import S3DIS, pack
-from datasets.folders import files_below, files_in, subfolders
-from datasets.point_files import find_files
+from datasets.io.folders import files_below, files_in, subfolders
+from datasets.io.point_files import find_files
 from datasets.shapenet import ShapeNet
 from semantic_segmentation import prepare_s3dis
 

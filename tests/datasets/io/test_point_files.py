@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from datasets.point_files import find_files, read_cloud, read_points
+from datasets.io.point_files import find_files, read_cloud, read_points
 from utils.errors import DataError
 
 RNG = np.random.default_rng(0)

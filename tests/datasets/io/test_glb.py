@@ -8,7 +8,7 @@ import pytest
 import trimesh
 
 from datasets.io.glb import read_glb
-from datasets.point_files import read_points
+from datasets.io.point_files import read_points
 from utils.errors import DataError
 
 SQUARE = np.array([[0, 0, 0], [1, 0, 0], [1, 1, 0], [0, 1, 0]], "<f4")
