@@ -6,12 +6,12 @@ from utils.parser import main_arguments
 def main(argv=None):
     args = main_arguments(argv)
     if args.test_svm:
-        from tools import runner_probe as runner
+        from tools.tasks import probing as task
     elif args.finetune_model or args.scratch_model or args.test:
-        from tools import runner_finetune as runner
+        from tools.tasks import classification as task
     else:
-        from tools import runner_pretrain as runner
-    return runner.run(args)
+        from tools.tasks import pretraining as task
+    return task.run(args)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ from utils.parser import autoencoder_arguments
 
 def main(argv=None):
     args = autoencoder_arguments(argv)
-    from tools import runner_autoencoder as runner
+    from tools.tasks import autoencoding as task
 
-    return runner.run(args)
+    return task.run(args)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ CONFIG = ROOT / "cfgs" / "part_segmentation" / "shapenetpart.yaml"
 
 def main():
     args = segmentation_arguments(CONFIG)
-    from tools.runner_segmentation import PartSegmentation, train
+    from tools.tasks.segmentation import PartSegmentation, train
 
     train(args, PartSegmentation)
 

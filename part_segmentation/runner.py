@@ -1,8 +1,8 @@
 """Testing on the objects of ShapeNetPart, plain and by votes."""
 import torch
 
-from tools.experiment import open_experiment, summarize
-from tools.runner_segmentation import PartSegmentation
+from tools.engine.run import open_experiment, summarize
+from tools.tasks.segmentation import PartSegmentation
 from utils import distributed
 from utils.label_pictures import labelled_picture, palette
 from utils.pictures import write_ply

@@ -14,7 +14,7 @@ CONFIG = ROOT / "cfgs" / "semantic_segmentation" / "s3dis.yaml"
 
 def main():
     args = segmentation_arguments(CONFIG, areas=True)
-    from tools.runner_segmentation import RoomSegmentation, train
+    from tools.tasks.segmentation import RoomSegmentation, train
 
     train(args, RoomSegmentation)
 

@@ -6,12 +6,12 @@ import numpy as np
 import torch
 
 from semantic_segmentation.whole_scene import label_room
-from tools.experiment import open_experiment, summarize
-from tools.runner_segmentation import RoomSegmentation, iou_table
+from tools.engine.metrics import align, confusion, segmentation_scores
+from tools.engine.run import open_experiment, summarize
+from tools.tasks.segmentation import RoomSegmentation, iou_table
 from utils import distributed
 from utils.files import replacing
 from utils.label_pictures import labelled_picture, palette
-from utils.metrics import align, confusion, segmentation_scores
 from utils.pictures import write_ply
 
 SHOWN = 60_000  # points of a picture

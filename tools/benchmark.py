@@ -21,13 +21,13 @@ sys.path.insert(0, str(ROOT))
 import extensions  # noqa: E402 - the script's folder is on the path, the project's is not
 from datasets import pack  # noqa: E402
 from datasets.shapenet import ShapeNet  # noqa: E402
-from tools import runner_autoencoder, runner_finetune, runner_pretrain  # noqa: E402
-from tools.benchmark_i2p import measure_i2p  # noqa: E402
-from tools.benchmark_ops import measure_ops, median_ms, surfaces  # noqa: E402
-from tools.experiment import choose_device, keep_freed_memory, open_experiment  # noqa: E402
-from tools.trainer import Trainer  # noqa: E402
+from tools.benchmarks.i2p import measure_i2p  # noqa: E402
+from tools.benchmarks.operators import measure_ops, median_ms, surfaces  # noqa: E402
+from tools.engine.metrics import align  # noqa: E402
+from tools.engine.run import choose_device, keep_freed_memory, open_experiment  # noqa: E402
+from tools.engine.trainer import Trainer  # noqa: E402
+from tools.tasks import autoencoding, classification, pretraining  # noqa: E402
 from utils.command import run_command  # noqa: E402
-from utils.metrics import align  # noqa: E402
 from utils.parser import ArgumentParser, autoencoder_arguments, main_arguments  # noqa: E402
 
 STEPS = 7  # timed, after three that warm up
@@ -35,12 +35,12 @@ MATMUL = 2048
 
 # published full-size models; ScanObjectNN's setting for fine-tuning
 STAGES = {
-    "stage1": (runner_autoencoder.Autoencoding, autoencoder_arguments,
+    "stage1": (autoencoding.Autoencoding, autoencoder_arguments,
                "cfgs/autoencoder/act_dvae_with_pretrained_transformer.yaml",
                {"visual_embed_pretrained": False}, {"npoints": 1024}),
-    "stage2": (runner_pretrain.Pretraining, main_arguments, "cfgs/pretrain/pretrain_act_distill.yaml",
+    "stage2": (pretraining.Pretraining, main_arguments, "cfgs/pretrain/pretrain_act_distill.yaml",
                {"dvae_config": {"visual_embed_pretrained": False, "ckpt": None}}, {"npoints": 1024}),
-    "finetune": (runner_finetune.Classification, main_arguments,
+    "finetune": (classification.Classification, main_arguments,
                  "cfgs/finetune_classification/full/finetune_modelnet.yaml",
                  {"num_group": 128, "cls_dim": 20}, {"npoints": 2048}),
 }

@@ -12,7 +12,7 @@ import trimesh
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from utils.metrics import align  # noqa: E402 - the script's folder is on the path, the project's is not
+from tools.engine.metrics import align  # noqa: E402 - the script's folder is on the path, the project's is not
 from utils.parser import ArgumentParser, natural  # noqa: E402
 from utils.pictures import demo_picture  # noqa: E402
 

@@ -13,11 +13,11 @@ sys.path.insert(0, str(ROOT))
 
 from datasets.base import parse_json  # noqa: E402 - the script's folder is on the path, the project's is not
 from datasets.few_shot import fold_path  # noqa: E402
+from tools.engine.metrics import align  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.config import apply_data_flags, load_config, plain, replace_text  # noqa: E402
 from utils.distributed import check_alone  # noqa: E402
 from utils.errors import ConfigError, DataError  # noqa: E402
-from utils.metrics import align  # noqa: E402
 from utils.parser import ArgumentParser, main_arguments, positive  # noqa: E402
 
 
@@ -34,9 +34,9 @@ def run_fold(args):
             raise ConfigError(f"{path} is the result of another {', '.join(differing)}: choose another --exp_name, or "
                               f"remove {path.parents[1]}")
         return result
-    from tools import runner_finetune
+    from tools.tasks import classification
 
-    progress = runner_finetune.run(args)
+    progress = classification.run(args)
     result = {"last": progress.metrics["OA"], "best": progress.best["OA"]["OA"], "of": identity}
     replace_text(path, json.dumps(result) + "\n")
     return result

@@ -30,7 +30,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.saved_run import LAST, SavedRun, is_there  # noqa: E402 - the script's folder is on the path
+from tools.engine.checkpoints import LAST, SavedRun, is_there  # noqa: E402 - the script's folder is on the path
 from utils import checkpoint  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.config import apply_data_flags, load_config, plain, read_yaml, replace_text  # noqa: E402

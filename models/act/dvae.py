@@ -11,9 +11,9 @@ from models.layers.dgcnn import DGCNN, center_graph
 from models.layers.folding import FoldingDecoder
 from models.layers.patches import PatchEncoder, group
 from models.losses import code_kl, reconstruction_loss
+from tools.engine.metrics import codebook_perplexity
 from utils.distributed import gather_batch
 from utils.errors import ConfigError
-from utils.metrics import codebook_perplexity
 from utils.registry import check_number, check_whole, check_whole_lists
 
 

@@ -12,7 +12,8 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-MODULES = ("main", "main_autoencoder", "tools.runner_autoencoder", "tools.runner_pretrain", "tools.runner_finetune")
+MODULES = ("main", "main_autoencoder", "tools.tasks.autoencoding", "tools.tasks.pretraining",
+           "tools.tasks.classification")
 
 
 class Forks:
@@ -88,7 +89,7 @@ def child(request):
 
 def serve():
     """Answer requests until there are no more."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers"), str(ROOT / "tests" / "tools")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers"), str(ROOT / "tests" / "tools" / "engine")]
     import torch
 
     torch.set_num_threads(1)  # a forked process must find no threads to wait for

@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools import trainer  # noqa: E402
-from tools.experiment import mixed_seed  # noqa: E402
+from tools.engine import trainer  # noqa: E402
+from tools.engine.run import mixed_seed  # noqa: E402
 from utils import distributed  # noqa: E402
 from utils.command import run_command  # noqa: E402
 

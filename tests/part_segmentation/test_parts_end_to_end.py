@@ -8,7 +8,7 @@ from segmentation_data import flags as tiny_flags
 from segmentation_data import write_parts
 
 from part_segmentation import main, main_test
-from utils.metrics import confusion, part_ious, segmentation_scores
+from tools.engine.metrics import confusion, part_ious, segmentation_scores
 
 pytestmark = pytest.mark.usefixtures("in_tmp_path")
 

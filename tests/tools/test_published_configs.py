@@ -14,7 +14,7 @@ from classification_data import (
 
 import main_autoencoder
 from models import build_model_from_cfg
-from tools import runner_finetune, runner_probe
+from tools.tasks import classification, probing
 from utils import checkpoint
 from utils.config import load_config
 
@@ -124,8 +124,8 @@ def test_linear_svm_of_i2p(published, pretrained, data_name, name, cost, said):
     ("modelnet40", ["ScaleAndTranslate"]), ("scan_obj", ["Scale", "Rotate"]), ("scan_obj-bg", ["Scale", "Rotate"]),
     ("scan_pb", ["Scale", "Rotate"])])
 def test_fine_tuning_of_i2p(published, pretrained, monkeypatch, name, transforms):
-    built, build = [], runner_finetune.build_transform
-    monkeypatch.setattr(runner_finetune, "build_transform", lambda names: built.append(list(names)) or build(names))
+    built, build = [], classification.build_transform
+    monkeypatch.setattr(classification, "build_transform", lambda names: built.append(list(names)) or build(names))
     out = published(I2P, f"fine-tuning/{name}.yaml", "--finetune_model", "--ckpts", pretrained[1],
                     set=(*tiny(**HIERARCHY), *TWO_BATCHES)).out
     assert np.isfinite(losses(out)[0])
@@ -134,7 +134,7 @@ def test_fine_tuning_of_i2p(published, pretrained, monkeypatch, name, transforms
 
 def test_a_cost_that_a_file_gives_stays(monkeypatch):
     costs = []
-    monkeypatch.setattr(runner_probe, "fit_probe", lambda estimator, choices, *rest, **scaled: costs.append(
+    monkeypatch.setattr(probing, "fit_probe", lambda estimator, choices, *rest, **scaled: costs.append(
         choices.get("C")) or (50.0, 1.0, False))
 
     class Experiment:
@@ -146,7 +146,7 @@ def test_a_cost_that_a_file_gives_stays(monkeypatch):
 
     for config, cost in (({"probe": {"svc_c": [1]}}, [1]), ({}, [0.018])):
         Experiment.config = config
-        runner_probe.report(Experiment, (None, range(9)), None)
+        probing.report(Experiment, (None, range(9)), None)
         assert costs[-1] == cost
 
 

@@ -11,8 +11,8 @@ from models.foundation.vision import prompted_block
 from models.layers.dgcnn import center_graph
 from models.layers.patches import group
 from models.losses import code_kl, reconstruction_loss
+from tools.engine.metrics import codebook_perplexity
 from utils.errors import CheckpointError, ConfigError
-from utils.metrics import codebook_perplexity
 
 TINY = {"embed_dim": 48, "depth": 3, "num_heads": 3}
 CONFIG = {

@@ -9,7 +9,7 @@ from models.i2p_mae.model import chamfer_l2, read_saliency
 from models.i2p_mae.projection import Projection
 from models.layers.pointwise import DropPath
 from models.masking import guided_mask
-from tools.benchmark_i2p import looped
+from tools.benchmarks.i2p import looped
 from utils import checkpoint
 from utils.errors import CheckpointError, ConfigError
 

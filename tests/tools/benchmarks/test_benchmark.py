@@ -8,22 +8,24 @@ import torch
 import yaml
 from tiny_configs import CONFIGS
 
-from tools import benchmark, benchmark_i2p, benchmark_ops, runner_autoencoder, runner_finetune, runner_pretrain
+from tools import benchmark
+from tools.benchmarks import i2p, operators
+from tools.tasks import autoencoding, classification, pretraining
 from utils.parser import autoencoder_arguments, main_arguments
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Run the benchmark with tiny sizes; returns what it printed and wrote."""
-    monkeypatch.setattr(benchmark_ops, "SECONDS", 0)
-    monkeypatch.setattr(benchmark_ops, "FPS", ((2, 50, 5),))
-    monkeypatch.setattr(benchmark_ops, "KNN", ((2, 40, 8, 4),))
-    monkeypatch.setattr(benchmark_ops, "CHAMFER", ((4, 8, 8),))
-    monkeypatch.setattr(benchmark_ops, "LAYERS", ((4, 8, 6, 5),))
+    monkeypatch.setattr(operators, "SECONDS", 0)
+    monkeypatch.setattr(operators, "FPS", ((2, 50, 5),))
+    monkeypatch.setattr(operators, "KNN", ((2, 40, 8, 4),))
+    monkeypatch.setattr(operators, "CHAMFER", ((4, 8, 8),))
+    monkeypatch.setattr(operators, "LAYERS", ((4, 8, 6, 5),))
     monkeypatch.setattr(benchmark, "MATMUL", 64)
-    stages = {"stage1": ("autoencoder", runner_autoencoder.Autoencoding, autoencoder_arguments),
-              "stage2": ("pretrain", runner_pretrain.Pretraining, main_arguments),
-              "finetune": ("finetune", runner_finetune.Classification, main_arguments)}
+    stages = {"stage1": ("autoencoder", autoencoding.Autoencoding, autoencoder_arguments),
+              "stage2": ("pretrain", pretraining.Pretraining, main_arguments),
+              "finetune": ("finetune", classification.Classification, main_arguments)}
     for stage, (name, task, arguments) in stages.items():
         config = tmp_path / f"{name}.yaml"
         config.write_text(yaml.safe_dump(CONFIGS[name]))
@@ -71,11 +73,11 @@ def test_data(run):
 
 
 def test_i2p(run, monkeypatch):
-    monkeypatch.setattr(benchmark_i2p, "POINTS", 128)
-    monkeypatch.setattr(benchmark_i2p, "MODEL", {
+    monkeypatch.setattr(i2p, "POINTS", 128)
+    monkeypatch.setattr(i2p, "MODEL", {
         "num_groups": (32, 16, 8), "group_sizes": (8, 4, 4), "encoder_depths": (1, 1, 1), "encoder_dims": (12, 24, 48),
         "decoder_dims": (48, 24), "num_heads": 3})
-    monkeypatch.setattr(benchmark_i2p, "IMAGE_MODEL", {"embed_dim": 24, "depth": 2, "num_heads": 2})
+    monkeypatch.setattr(i2p, "IMAGE_MODEL", {"embed_dim": 24, "depth": 2, "num_heads": 2})
     out, report = run("i2p", "--batch", "4", "--encoder", "vit_tiny_patch16_224", "--feat_dim", "24")
     row = report["i2p"]
     assert (row["encoder"], row["batch"]) == ("vit_tiny_patch16_224", 4)
@@ -93,13 +95,13 @@ def test_the_stages_are_the_published_models():
 
 def test_the_peers_compute_the_same():
     """What is compared must be the same thing."""
-    xyz1, xyz2 = (benchmark_ops.surfaces(3, points, torch.device("cpu")).requires_grad_() for points in (40, 33))
-    ours = benchmark_ops.ops.chamfer(xyz1, xyz2)[:2]
-    for peer in (benchmark_ops.PythonChamfer.apply, benchmark_ops.cdist_chamfer):
+    xyz1, xyz2 = (operators.surfaces(3, points, torch.device("cpu")).requires_grad_() for points in (40, 33))
+    ours = operators.ops.chamfer(xyz1, xyz2)[:2]
+    for peer in (operators.PythonChamfer.apply, operators.cdist_chamfer):
         for one, two in zip(ours, peer(xyz1, xyz2), strict=True):
             torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-5)
     ref = xyz1.detach()
-    search = benchmark_ops.ckdtree_loop(ref, ref, 4)
+    search = operators.ckdtree_loop(ref, ref, 4)
     if search is not None:
-        for ours, (_, theirs) in zip(benchmark_ops.ops.knn(ref, ref, 4)[1], search(), strict=True):
+        for ours, (_, theirs) in zip(operators.ops.knn(ref, ref, 4)[1], search(), strict=True):
             assert ours.numpy().tolist() == theirs.tolist()

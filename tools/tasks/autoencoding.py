@@ -4,15 +4,15 @@ import torch
 
 from models import build_model_from_cfg
 from models.act.prompted_dvae import without_weights
-from tools import trainer
-from tools.builder import build_dataset, build_loader, cosine_ramp
-from tools.experiment import open_experiment, summarize
-from tools.task import Task
+from tools.engine import trainer
+from tools.engine.loaders import build_dataset, build_loader, cosine_ramp
+from tools.engine.metrics import CategoryTable, codebook_perplexity, reconstruction_metrics
+from tools.engine.run import open_experiment, summarize
+from tools.engine.task import Task
 from utils import distributed
 from utils.checkpoint import load_model, read_weights
 from utils.config import plain
 from utils.errors import ConfigError
-from utils.metrics import CategoryTable, codebook_perplexity, reconstruction_metrics
 from utils.pictures import reconstruction_picture, write_ply
 
 # the categories that the published --test shows

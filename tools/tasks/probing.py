@@ -1,8 +1,8 @@
 """Probes without fine-tuning: how well frozen features of a student separate the classes."""
 from models.pretrained import build_pretrained
-from tools.builder import build_dataset, build_loader
-from tools.experiment import open_experiment, summarize
-from tools.probe import LOGISTIC_C, NEIGHBOURS, SVC_C, SVM_C, extract_features, fit_probe
+from tools.engine.loaders import build_dataset, build_loader
+from tools.engine.run import open_experiment, summarize
+from tools.tasks.probes import LOGISTIC_C, NEIGHBOURS, SVC_C, SVM_C, extract_features, fit_probe
 from utils import checkpoint, distributed
 from utils.errors import ConfigError
 from utils.parser import PROBED

@@ -11,10 +11,10 @@ from easydict import EasyDict
 from torch import nn
 
 from models import build_model_from_cfg
-from tools.builder import EvaluationBatches, TrainingBatches, build_optimizer, build_scheduler
-from tools.ema import Ema
-from tools.experiment import mixed_seed, seed_step
-from tools.records import Records
+from tools.engine.ema import Ema
+from tools.engine.loaders import EvaluationBatches, TrainingBatches, build_optimizer, build_scheduler
+from tools.engine.records import Records
+from tools.engine.run import mixed_seed, seed_step
 from utils import checkpoint
 from utils.errors import ConfigError
 from utils.parser import main_arguments

@@ -1,4 +1,4 @@
-"""The only epoch loop. ``tools.task.Task`` says what it asks of a task; nothing here knows which one it is."""
+"""The only epoch loop. ``tools.engine.task.Task`` says what it asks of a task; nothing here knows which one it is."""
 import contextlib
 import math
 import time
@@ -6,15 +6,15 @@ import time
 import torch
 from tqdm import tqdm
 
-from tools.experiment import seed_step
-from tools.means import Means
-from tools.saved_run import LAST, SavedRun
-from tools.step_profile import StepProfile
-from tools.training import Training
+from tools.engine.checkpoints import LAST, SavedRun
+from tools.engine.meters import Means
+from tools.engine.metrics import better
+from tools.engine.profiler import StepProfile
+from tools.engine.run import seed_step
+from tools.engine.train_state import Training
 from utils import checkpoint, distributed, signals
 from utils.errors import NonFiniteLossError
 from utils.files import saying_what
-from utils.metrics import better
 
 
 class Trainer(Training):

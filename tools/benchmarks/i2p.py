@@ -12,8 +12,8 @@ from models.i2p_mae.projection import MEAN, SIZE, STD, VIEWS
 from models.layers.patches import gather
 from models.layers.pointwise import pointwise
 from models.masking import guided_mask
-from tools.benchmark_ops import median_ms, surfaces
-from tools.experiment import AMP_DTYPES
+from tools.benchmarks.operators import median_ms, surfaces
+from tools.engine.run import AMP_DTYPES
 
 POINTS = 2048
 MODEL = {}  # keys that are not at their published value, of the model …

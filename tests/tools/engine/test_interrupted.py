@@ -138,7 +138,7 @@ def test_a_damaged_checkpoint_is_said_loudly_and_the_one_before_it_taken(forks, 
 
 def die_before_last():
     """Be killed where the last checkpoint is about to be written for the second time."""
-    from tools.trainer import Trainer
+    from tools.engine.trainer import Trainer
 
     save, seen = Trainer.save, []
 
@@ -175,7 +175,7 @@ def test_a_new_run_is_not_taken_for_an_older_one_in_its_folder(forks, arguments,
 
 def slow_steps():
     """Let every step take half a second."""
-    from tools.trainer import Trainer
+    from tools.engine.trainer import Trainer
 
     step = Trainer.step
     Trainer.step = lambda *given: time.sleep(0.5) or step(*given)
@@ -224,7 +224,7 @@ def test_records_on_a_full_disk(forks, arguments, tmp_path):
 
 def keep_records():
     """Let the records stay the file that they are."""
-    from tools.records import Records
+    from tools.engine.records import Records
 
     Records.rewind = lambda self, lines: None
 

@@ -1,7 +1,7 @@
 """What the trainer asks of a task."""
 from torch.utils.data import DataLoader
 
-from tools.experiment import Experiment
+from tools.engine.run import Experiment
 
 
 class Task:

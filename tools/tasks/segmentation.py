@@ -6,14 +6,15 @@ from datasets.shapenet_part import PARTS, ShapeNetPart
 from datasets.transforms import build_transform
 from models import build_model_from_cfg
 from models.pretrained import notes_in
-from tools import trainer, voting
-from tools.builder import build_dataset, build_loader
-from tools.experiment import mixed_seed, open_experiment, summarize
-from tools.task import Task
+from tools.engine import trainer
+from tools.engine.loaders import build_dataset, build_loader
+from tools.engine.metrics import align, confusion, part_ious, segmentation_scores
+from tools.engine.run import mixed_seed, open_experiment, summarize
+from tools.engine.task import Task
+from tools.tasks import voting
 from utils import checkpoint, distributed
 from utils.config import plain
 from utils.errors import ConfigError
-from utils.metrics import align, confusion, part_ious, segmentation_scores
 
 
 class Segmentation(Task):

@@ -4,9 +4,9 @@ import dataclasses
 import torch
 
 from models.layers.sync_norm import synchronize_norms
-from tools.builder import build_optimizer, build_scheduler
-from tools.ema import Ema
-from tools.means import Means
+from tools.engine.ema import Ema
+from tools.engine.loaders import build_optimizer, build_scheduler
+from tools.engine.meters import Means
 from utils import checkpoint, distributed
 from utils.errors import CheckpointError
 

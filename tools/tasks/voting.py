@@ -4,8 +4,8 @@ import contextlib
 import torch
 
 from datasets.transforms import candidates, random_subset
-from tools.experiment import mixed_seed
-from utils.metrics import mean_class_accuracy, overall_accuracy
+from tools.engine.metrics import mean_class_accuracy, overall_accuracy
+from tools.engine.run import mixed_seed
 
 TIMES = 10  # views a vote
 ROUNDS = 299  # votes of --test

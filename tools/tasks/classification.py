@@ -8,10 +8,11 @@ from datasets import DATASETS
 from datasets.transforms import build_transform, subsample
 from models.build import MODELS, build_model_from_cfg
 from models.pretrained import notes_in
-from tools import trainer, voting
-from tools.builder import build_dataset, build_loader
-from tools.experiment import open_experiment, summarize
-from tools.task import Task
+from tools.engine import trainer
+from tools.engine.loaders import build_dataset, build_loader
+from tools.engine.run import open_experiment, summarize
+from tools.engine.task import Task
+from tools.tasks import voting
 from utils import checkpoint, distributed
 from utils.config import plain
 from utils.errors import ConfigError

@@ -13,11 +13,12 @@ from tiny_configs import split
 
 from models import load_pretrained
 from models.pretrained import npoints_of
-from tools import extract_features, predict, runner_probe
+from tools import extract_features, predict
+from tools.tasks import probing
 from utils import checkpoint
 from utils.config import load_config, plain
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+ROOT = pathlib.Path(__file__).parents[3]
 SMALL = {"num_groups": [32, 16, 8], "group_sizes": [8, 4, 4], "encoder_depths": [1, 1, 1],
          "encoder_dims": [12, 24, 48], "num_heads": 3}
 IMAGE_MODEL = {"visual_encoder": "vit_tiny_patch16_224", "feat_dim": 24, "pretrained": False,
@@ -125,11 +126,11 @@ def test_the_experiments_train(command, name):
 
 def test_a_linear_svc_takes_features_as_they_are(monkeypatch):
     seen = []
-    monkeypatch.setattr(runner_probe, "fit_probe", lambda estimator, *given, scaled: seen.append(
+    monkeypatch.setattr(probing, "fit_probe", lambda estimator, *given, scaled: seen.append(
         (type(estimator).__name__, getattr(estimator, "kernel", None), scaled)) or (50.0, 1.0, False))
     experiment = SimpleNamespace(config={"probe": {"svc_c": [0.01]}}, args=SimpleNamespace(seed=0),
                                  log=SimpleNamespace(info=lambda *said: None))
-    runner_probe.report(experiment, (None, range(9)), None)
+    probing.report(experiment, (None, range(9)), None)
     assert seen == [("LinearSVC", None, True), ("LogisticRegression", None, True),
                     ("KNeighborsClassifier", None, True), ("SVC", "linear", False)]
 

@@ -1,11 +1,11 @@
 """Stage II: masked distillation, watched by a linear SVM on the frozen student's features."""
 from datasets.transforms import build_transform
 from models import build_model_from_cfg
-from tools import trainer
-from tools.builder import build_dataset, build_loader
-from tools.experiment import open_experiment, summarize
-from tools.probe import extract_features, linear_svm
-from tools.task import Task
+from tools.engine import trainer
+from tools.engine.loaders import build_dataset, build_loader
+from tools.engine.run import open_experiment, summarize
+from tools.engine.task import Task
+from tools.tasks.probes import extract_features, linear_svm
 from utils import distributed
 from utils.checkpoint import load_model, read_weights
 from utils.config import plain

@@ -11,8 +11,8 @@ import torch
 from easydict import EasyDict
 
 import extensions
-from tools import saved_run
-from tools.records import NoRecords, Records
+from tools.engine import checkpoints
+from tools.engine.records import NoRecords, Records
 from utils import distributed
 from utils.config import apply_data_flags, load_config, plain, require_for_training, save_config
 from utils.environment import launched, whole_number
@@ -81,10 +81,10 @@ def whether_to_resume(args, again):
     Processes that torchrun has started ``again`` go on by themselves.
     """
     wanted = "auto" if again and not args.testing else args.resume
-    there = saved_run.is_there(args.folder)
+    there = checkpoints.is_there(args.folder)
     if wanted == "must" and not there:
-        raise ConfigError(f"--resume: there is no {args.folder / saved_run.LAST}; check --exp_name, train without it, "
-                          f"or give --resume auto, which starts a run that is not there yet")
+        raise ConfigError(f"--resume: there is no {args.folder / checkpoints.LAST}; check --exp_name, train without "
+                          f"it, or give --resume auto, which starts a run that is not there yet")
     return bool(wanted) and there
 
 

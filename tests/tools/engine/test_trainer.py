@@ -6,7 +6,7 @@ import torch
 from easydict import EasyDict
 from torch.utils.data import DataLoader
 
-from tools.trainer import Trainer
+from tools.engine.trainer import Trainer
 
 POINTS = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
 

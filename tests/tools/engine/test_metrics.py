@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from utils.metrics import (
+from tools.engine.metrics import (
     CategoryTable,
     better,
     codebook_perplexity,

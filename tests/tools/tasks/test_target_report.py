@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from tools.target_report import decompose, explained, principal_colours
+from tools.tasks.target_report import decompose, explained, principal_colours
 
 CENTER = torch.rand(60, 16, 3, generator=torch.Generator().manual_seed(0)) * 2 - 1
 NOISE = torch.randn(60, 16, 8, generator=torch.Generator().manual_seed(1))

@@ -8,7 +8,7 @@ from datasets.class_names import known_names
 from datasets.io.point_files import FORMATS, find_files, read_cloud
 from datasets.transforms import furthest_subset
 from models.pretrained import build_pretrained, notes_in, npoints_of
-from tools.experiment import choose_device
+from tools.engine.run import choose_device
 from utils import checkpoint
 from utils.config import load_config
 from utils.errors import ConfigError, DataError, one_line

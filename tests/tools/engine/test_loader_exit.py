@@ -3,11 +3,11 @@ import pathlib
 import subprocess
 import sys
 
-ROOT = pathlib.Path(__file__).parent.parent.parent
+ROOT = pathlib.Path(__file__).parents[3]
 PROGRAM = """
 from types import SimpleNamespace
 import torch
-from tools.builder import build_loader
+from tools.engine.loaders import build_loader
 experiment = SimpleNamespace(args=SimpleNamespace(num_workers=1, seed=0), device=torch.device("cpu"))
 kept = iter(build_loader(experiment, torch.utils.data.TensorDataset(torch.arange(40.0)), 4))
 print(next(kept)[0].tolist(), flush=True)

@@ -1,0 +1,1 @@
+"""What every run has: its folder, the epoch loop, loaders, checkpoints, metrics."""

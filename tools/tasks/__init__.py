@@ -1,0 +1,1 @@
+"""What one step and one evaluation of each kind of training are."""
