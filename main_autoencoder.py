@@ -5,9 +5,9 @@ from utils.parser import autoencoder_arguments
 
 def main(argv=None):
     args = autoencoder_arguments(argv)
-    from tools.tasks import autoencoding as task
+    from tools.tasks import autoencoding
 
-    return task.run(args)
+    return autoencoding.run(args)
 
 
 if __name__ == "__main__":

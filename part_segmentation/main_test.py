@@ -13,9 +13,9 @@ CONFIG = ROOT / "cfgs" / "part_segmentation" / "shapenetpart.yaml"
 
 def main():
     args = segmentation_arguments(CONFIG, test=True)
-    from part_segmentation import runner
+    from part_segmentation import testing
 
-    runner.test(args)
+    testing.test(args)
 
 
 if __name__ == "__main__":

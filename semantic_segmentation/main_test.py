@@ -13,9 +13,9 @@ CONFIG = ROOT / "cfgs" / "semantic_segmentation" / "s3dis.yaml"
 
 def main():
     args = segmentation_arguments(CONFIG, areas=True, test=True)
-    from semantic_segmentation import runner
+    from semantic_segmentation import testing
 
-    runner.test(args)
+    testing.test(args)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ sys.path.insert(0, str(ROOT))
 
 from tools.engine.metrics import align  # noqa: E402 - the script's folder is on the path, the project's is not
 from utils.parser import ArgumentParser, natural  # noqa: E402
-from utils.pictures import demo_picture  # noqa: E402
+from utils.plots.clouds import demo_picture  # noqa: E402
 
 WORK = pathlib.Path("work_dirs")
 STAGE_I = WORK / "autoencoder" / "demo" / "stage1"

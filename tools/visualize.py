@@ -31,12 +31,13 @@ from models.pretrained import build_pretrained  # noqa: E402
 from tools.engine.metrics import align, codebook_perplexity  # noqa: E402
 from tools.engine.run import choose_device, seed_everything  # noqa: E402
 from tools.tasks.target_report import Patches, asked_for, decompose, patches_of, principal_colours  # noqa: E402
-from utils import checkpoint, figures  # noqa: E402
+from utils import checkpoint  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.errors import ConfigError  # noqa: E402
 from utils.files import check_writable  # noqa: E402
 from utils.parser import ArgumentParser, positive  # noqa: E402
+from utils.plots import paper  # noqa: E402
 
 BATCH = 32
 SHOWN_CLOUDS = 4
@@ -89,9 +90,9 @@ def reconstructions(args, device):
         columns[name] = load_autoencoder(load_config(config, args.set), path, device)(points)["whole_fine"]
     titles = [clouds.names[label] for label in clouds.labels]
     rows = [{name: cloud[row].float().cpu().numpy() for name, cloud in columns.items()} for row in range(len(points))]
-    figures.panel_grid(args.output, titles, rows)
+    paper.panel_grid(args.output, titles, rows)
     if args.html:
-        figures.clouds_html(args.html, titles, rows)
+        paper.clouds_html(args.html, titles, rows)
 
 
 def features(args, device):
@@ -107,9 +108,9 @@ def features(args, device):
         scaled = (found - found.mean(0)) / (found.std(0) + 1e-6)
         perplexity = min(30, max(2, (len(scaled) - 1) / 3))
         panels[name] = TSNE(perplexity=perplexity, random_state=args.seed, init="pca").fit_transform(scaled)
-    figures.scatter_panels(args.output, panels, clouds.labels, clouds.names)
+    paper.scatter_panels(args.output, panels, clouds.labels, clouds.names)
     if args.html:
-        figures.scatter_html(args.html, panels, clouds.labels, clouds.names)
+        paper.scatter_html(args.html, panels, clouds.labels, clouds.names)
 
 
 def codes(args, device):
@@ -125,7 +126,7 @@ def codes(args, device):
         ranked = share.sort(descending=True).values.numpy()
         curves[f"{name}: perplexity {perplexity:.1f} of {model.num_tokens}"] = ranked
         print(f"{name}: {(share > 0).sum()} of {model.num_tokens} codes in use, perplexity {perplexity:.2f}")
-    figures.rank_curves(args.output, curves)
+    paper.rank_curves(args.output, curves)
 
 
 def targets(args, device):
@@ -149,9 +150,9 @@ def targets(args, device):
     bars = {what: {name: values[what] for name, values in measured.items()} for what in next(iter(measured.values()))}
     print(align([["", *bars], *([name, *(f"{value:.4g}" for value in values.values())]
                                 for name, values in measured.items())]))
-    figures.bars_and_rows(args.output, bars, titles, rows)
+    paper.bars_and_rows(args.output, bars, titles, rows)
     if args.html:
-        figures.clouds_html(args.html, titles, rows)
+        paper.clouds_html(args.html, titles, rows)
 
 
 def load_teacher(config, path, device):
@@ -193,9 +194,9 @@ def attention(args, device):
         rows = rows or [{} for _ in range(len(points))]
         for row, cloud, values in zip(rows, points.cpu().numpy(), value.cpu().numpy(), strict=True):
             row[name] = np.column_stack([cloud, values])
-    figures.panel_grid(args.output, titles, rows)
+    paper.panel_grid(args.output, titles, rows)
     if args.html:
-        figures.clouds_html(args.html, titles, rows)
+        paper.clouds_html(args.html, titles, rows)
 
 
 def masking(args, device):
@@ -212,13 +213,13 @@ def masking(args, device):
     clouds = Clouds(config, args.config[0], args.number, device)
     points = next(clouds.batches())
     titles, rows = [clouds.names[label] for label in clouds.labels], [masking_panels(model, cloud) for cloud in points]
-    figures.panel_grid(args.output, titles, rows)
+    paper.panel_grid(args.output, titles, rows)
     if args.html:
-        figures.clouds_html(args.html, titles, rows)
+        paper.clouds_html(args.html, titles, rows)
 
 
 def masking_panels(model, points):
-    """Return what an I2P_MAE makes of a cloud (N, 3): a dict of captions → arrays, see ``figures.panel_grid``."""
+    """Return what an I2P_MAE makes of a cloud (N, 3): a dict of captions → arrays, see ``paper.panel_grid``."""
     batch = points[None]
     out = model(batch)
     _, centers, children = group_scales(batch, model.num_groups, model.group_sizes)

@@ -13,7 +13,7 @@ from utils import distributed
 from utils.checkpoint import load_model, read_weights
 from utils.config import plain
 from utils.errors import ConfigError
-from utils.pictures import reconstruction_picture, write_ply
+from utils.plots.clouds import reconstruction_picture, write_ply
 
 # the categories that the published --test shows
 SHOWN = ("02691156", "02818832", "04379243", "04099429", "03948459", "03790512", "03642806", "03467517", "03261776",

@@ -4,8 +4,8 @@ import torch
 from tools.engine.run import open_experiment, summarize
 from tools.tasks.segmentation import PartSegmentation
 from utils import distributed
-from utils.label_pictures import labelled_picture, palette
-from utils.pictures import write_ply
+from utils.plots.clouds import write_ply
+from utils.plots.labels import labelled_picture, palette
 
 SHOWN = 2  # objects of each category
 

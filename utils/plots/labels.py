@@ -1,8 +1,8 @@
 """Pictures of labelled clouds: a colour a class."""
 import numpy as np
 
-from utils.agg import Line2D, colormaps
-from utils.pictures import check_points, new_figure, project, render
+from utils.plots.agg import Line2D, colormaps
+from utils.plots.clouds import check_points, new_figure, project, render
 
 
 def palette(count):

@@ -3,8 +3,8 @@ import numpy as np
 
 from utils.errors import ConfigError
 from utils.files import replacing
-from utils.label_pictures import palette
-from utils.pictures import CURVE_COLOUR, check_points, draw_clouds, new_figure, project, render
+from utils.plots.clouds import CURVE_COLOUR, check_points, draw_clouds, new_figure, project, render
+from utils.plots.labels import palette
 
 DPI = 300
 

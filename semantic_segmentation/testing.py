@@ -11,8 +11,8 @@ from tools.engine.run import open_experiment, summarize
 from tools.tasks.segmentation import RoomSegmentation, iou_table
 from utils import distributed
 from utils.files import replacing
-from utils.label_pictures import labelled_picture, palette
-from utils.pictures import write_ply
+from utils.plots.clouds import write_ply
+from utils.plots.labels import labelled_picture, palette
 
 SHOWN = 60_000  # points of a picture
 CEILING = 0  # the class that would hide all others from above

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import trimesh
 
-from utils.pictures import demo_picture, project, reconstruction_picture, write_ply
+from utils.plots.clouds import demo_picture, project, reconstruction_picture, write_ply
 
-ROOT = pathlib.Path(__file__).parents[2]
+ROOT = pathlib.Path(__file__).parents[3]
 CLOUD = np.random.default_rng(0).normal(0, 0.3, (200, 3)).astype(np.float32)
 
 
@@ -133,7 +133,7 @@ def test_failed_writing_keeps_the_old_file(tmp_path, monkeypatch):
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "inline", "no such backend", "agg"])
 def test_a_backend_of_another_environment(tmp_path, backend):
     """Notebooks set MPLBACKEND for all that they start."""
-    code = ("import sys; from utils.pictures import reconstruction_picture; import numpy as np, os, matplotlib; "
+    code = ("import sys; from utils.plots.clouds import reconstruction_picture; import numpy as np, os, matplotlib; "
             "reconstruction_picture(sys.argv[1], {'a': np.random.rand(50, 3)}); print(os.environ['MPLBACKEND'])")
     got = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.png")], cwd=ROOT, text=True, check=True,
                          capture_output=True, env={**os.environ, "MPLBACKEND": backend})

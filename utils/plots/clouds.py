@@ -1,8 +1,8 @@
 """Pictures of clouds and curves (PNG), and clouds as files (PLY)."""
 import numpy as np
 
-from utils.agg import ConstrainedLayoutEngine, Figure, FigureCanvasAgg, LinearSegmentedColormap, imsave
 from utils.files import replacing
+from utils.plots.agg import ConstrainedLayoutEngine, Figure, FigureCanvasAgg, LinearSegmentedColormap, imsave
 
 AZIMUTH, ELEVATION = np.radians(40), np.radians(22)  # of the viewer: about the y axis from +z, and above the ground
 # far points fade towards the white ground, as in haze, so that near and far parts stay apart

@@ -1,0 +1,1 @@
+"""Pictures of clouds, labels and measurements."""
