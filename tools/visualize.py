@@ -23,12 +23,13 @@ from datasets import build_dataset_from_cfg  # noqa: E402 - the script's folder 
 from datasets.transforms import furthest_subset  # noqa: E402
 from extensions.ops import knn  # noqa: E402
 from models import DiscreteVAE, build_model_from_cfg  # noqa: E402
+from models.act.codebook import codebook_perplexity  # noqa: E402
 from models.act.prompted_dvae import without_weights  # noqa: E402
 from models.i2p_mae.encoder import group_scales, inherit_masks  # noqa: E402
 from models.i2p_mae.projection import VIEWS, Projection  # noqa: E402
 from models.layers.patches import gather, group  # noqa: E402
 from models.pretrained import build_pretrained  # noqa: E402
-from tools.engine.metrics import align, codebook_perplexity  # noqa: E402
+from tools.engine.metrics import align  # noqa: E402
 from tools.engine.run import choose_device, seed_everything  # noqa: E402
 from tools.tasks.target_report import Patches, asked_for, decompose, patches_of, principal_colours  # noqa: E402
 from utils import checkpoint  # noqa: E402

@@ -3,8 +3,10 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.act.point_encoder import PointEncoder, init_truncated_normal, pool
+from models.act.point_encoder import PointEncoder, pool
 from models.build import MODELS
+from models.layers.heads import build_head
+from models.layers.init import init_truncated_normal
 from models.layers.patches import PatchEncoder, group
 from utils.errors import ConfigError
 from utils.registry import check_whole
@@ -99,13 +101,3 @@ class PointTransformer(PointEncoder):
             share, side = self.side_alpha.sigmoid(), self.side_projection(self.side(neighborhood))
             x = torch.cat([x[:, :1], share * x[:, 1:] + (1 - share) * side], 1)
         return pool(x)
-
-
-def build_head(width, classes, transfer_type):
-    """Return the head: one linear layer for ``linear``, else three with batch norm and dropout 0.5 between."""
-    if transfer_type == "linear":
-        return nn.Sequential(nn.Linear(width, classes))
-    return nn.Sequential(
-        nn.Linear(width, 256), nn.BatchNorm1d(256), nn.ReLU(inplace=True), nn.Dropout(0.5),
-        nn.Linear(256, 256), nn.BatchNorm1d(256), nn.ReLU(inplace=True), nn.Dropout(0.5),
-        nn.Linear(256, classes))

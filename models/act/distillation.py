@@ -5,13 +5,13 @@ import warnings
 import torch
 from torch import nn
 
-from models.act.point_encoder import PointEncoder, init_truncated_normal, init_xavier, pool
+from models.act.point_encoder import PointEncoder, pool
 from models.act.prompted_dvae import without_weights
 from models.act.targets import cloud_target, constant_prediction, spread, standardise
 from models.build import MODELS, build_model_from_cfg
 from models.interface import Loadable
-from models.layers.patches import gather, group
-from models.layers.pointwise import position_mlp
+from models.layers.init import init_truncated_normal, init_xavier
+from models.layers.patches import gather, group, position_mlp
 from models.layers.transformer import TransformerDecoder
 from models.losses import distillation_loss
 from models.masking import make_mask

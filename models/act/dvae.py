@@ -5,13 +5,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from models.act.codebook import codebook_perplexity, gumbel_noise
 from models.build import MODELS
 from models.interface import Loadable
 from models.layers.dgcnn import DGCNN, center_graph
 from models.layers.folding import FoldingDecoder
 from models.layers.patches import PatchEncoder, group
 from models.losses import code_kl, reconstruction_loss
-from tools.engine.metrics import codebook_perplexity
 from utils.distributed import gather_batch
 from utils.errors import ConfigError
 from utils.registry import check_number, check_whole, check_whole_lists
@@ -161,8 +161,3 @@ class DiscreteVAE(Loadable):
             raise ConfigError(f"model.dvae_config.teacher_layer is for a teacher with a foundation Transformer, which "
                               f"this {type(self).__name__} has not")
         return self.decoder_dims if after_dgcnn2 else self.tokens_dims
-
-
-def gumbel_noise(logits):
-    """Return noise of the shape of ``logits`` whose sum's arg-max is a sample of their softmax (Gumbel 1954)."""
-    return -torch.empty_like(logits).exponential_().log()

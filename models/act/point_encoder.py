@@ -3,8 +3,7 @@ import torch
 from torch import nn
 
 from models.interface import Loadable
-from models.layers.patches import PatchEncoder
-from models.layers.pointwise import position_mlp
+from models.layers.patches import PatchEncoder, position_mlp
 from models.layers.transformer import TransformerEncoder
 
 
@@ -63,19 +62,3 @@ def layer_of(name, depth):
 def pool(x):
     """Class token ‖ maximum over the other tokens: (B, 1 + G, C) → (B, 2C)."""
     return torch.cat([x[:, 0], x[:, 1:].max(1).values], -1)
-
-
-def init_truncated_normal(module):
-    """Initialise a module's linear layers and convolutions with a normal of 0.02 cut at 2, biases 0."""
-    if isinstance(module, (nn.Linear, nn.Conv1d)):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-
-
-def init_xavier(module):
-    """Initialise a module's linear layers with Xavier's uniform rule, biases 0."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)

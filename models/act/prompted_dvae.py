@@ -8,7 +8,7 @@ from torch import nn
 from models.act.dvae import DiscreteVAE
 from models.build import MODELS
 from models.foundation import Prompts, build_language, build_vision
-from models.layers.pointwise import position_mlp
+from models.layers.patches import position_mlp
 from utils.errors import ConfigError
 from utils.registry import check_whole
 

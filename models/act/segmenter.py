@@ -3,11 +3,13 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.act.point_encoder import init_truncated_normal, layer_of
+from models.act.point_encoder import layer_of
 from models.build import MODELS
 from models.interface import Loadable
-from models.layers.patches import PatchEncoder, group, interpolate
-from models.layers.pointwise import norm_relu, pointwise, pointwise_split, position_mlp
+from models.layers.feature_propagation import Propagation
+from models.layers.init import init_truncated_normal
+from models.layers.patches import PatchEncoder, group, position_mlp
+from models.layers.pointwise import norm_relu, pointwise, pointwise_split
 from models.layers.transformer import TransformerEncoder
 from utils.distributed import mean_all
 from utils.errors import ConfigError
@@ -110,26 +112,3 @@ def weighted_nll(log_prob, label, weight):
     if weight is None:
         return F.nll_loss(log_prob, label)
     return F.nll_loss(log_prob, label, weight, reduction="sum") / mean_all(weight[label].sum())
-
-
-class Propagation(nn.Module):
-    """Features from patch centres to points: interpolation, then two layers over ``[xyz, interpolated]``."""
-
-    def __init__(self, channels, widths):
-        super().__init__()
-        widths = (channels, *widths)
-        pairs = list(zip(widths, widths[1:], strict=False))
-        self.mlp_convs = nn.ModuleList(nn.Conv1d(before, after, 1) for before, after in pairs)
-        self.mlp_bns = nn.ModuleList(nn.BatchNorm1d(after) for _, after in pairs)
-
-    def forward(self, points, center, features):
-        """(B, N, 3), (B, G, 3), (B, G, C) → (B, N, C').
-
-        The first layer is linear, and so is interpolation with weights that add up to 1: it is applied to the patches
-        instead of the points, of which there are many more.
-        """
-        first, second = self.mlp_convs
-        weight = first.weight.flatten(1)
-        mixed = interpolate(points, center, F.linear(features, weight[:, 3:]))  # B N C
-        x = norm_relu(self.mlp_bns[0], mixed + F.linear(points, weight[:, :3], first.bias))
-        return norm_relu(self.mlp_bns[1], pointwise(second, x))

@@ -3,11 +3,11 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.act.classifier import build_head
-from models.act.point_encoder import init_truncated_normal
 from models.build import MODELS
 from models.i2p_mae.encoder import HierarchicalEncoder, check_scales, group_scales
 from models.interface import Loadable
+from models.layers.heads import build_head
+from models.layers.init import init_truncated_normal
 from utils.registry import check_number, check_whole
 
 

@@ -3,8 +3,8 @@ import torch
 from torch import nn
 
 from extensions.ops import knn
-from models.layers.patches import PatchEncoder, gather, group
-from models.layers.pointwise import pointwise, position_mlp
+from models.layers.patches import PatchEncoder, gather, group, position_mlp
+from models.layers.pointwise import pointwise
 from models.layers.transformer import TransformerEncoder
 from utils.errors import ConfigError
 from utils.registry import check_number, check_whole, check_whole_lists

@@ -4,7 +4,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from extensions.ops import chamfer
-from models.act.point_encoder import init_truncated_normal
 from models.build import MODELS
 from models.i2p_mae.encoder import (
     HierarchicalEncoder,
@@ -17,8 +16,9 @@ from models.i2p_mae.image_model import build_image_model
 from models.i2p_mae.projection import VIEWS, Projection, read_map
 from models.interface import Loadable
 from models.layers.feature_propagation import TokenPropagation
-from models.layers.patches import gather
-from models.layers.pointwise import pointwise, position_mlp
+from models.layers.init import init_truncated_normal
+from models.layers.patches import gather, position_mlp
+from models.layers.pointwise import pointwise
 from models.masking import MASKS, guided_mask, make_mask
 from utils.distributed import mean_all
 from utils.errors import ConfigError

@@ -1,9 +1,9 @@
-"""Tokens of a coarser scale to a finer one, in I2P-MAE's decoder."""
+"""Features of a coarser scale carried to a finer one (PointNet++): in I2P-MAE's decoder, and in segmentation."""
 import torch.nn.functional as F
 from torch import nn
 
 from models.layers.patches import interpolate
-from models.layers.pointwise import pointwise
+from models.layers.pointwise import norm_relu, pointwise
 
 
 class TokenPropagation(nn.Module):
@@ -55,3 +55,26 @@ class ResidualConv(nn.Module):
         conv2, norm2 = self.net2
         hidden = gelu(batch_norm(norm1, pointwise(conv1, x)))
         return gelu(batch_norm(norm2, pointwise(conv2, hidden)) + x)
+
+
+class Propagation(nn.Module):
+    """Features from patch centres to points: interpolation, then two layers over ``[xyz, interpolated]``."""
+
+    def __init__(self, channels, widths):
+        super().__init__()
+        widths = (channels, *widths)
+        pairs = list(zip(widths, widths[1:], strict=False))
+        self.mlp_convs = nn.ModuleList(nn.Conv1d(before, after, 1) for before, after in pairs)
+        self.mlp_bns = nn.ModuleList(nn.BatchNorm1d(after) for _, after in pairs)
+
+    def forward(self, points, center, features):
+        """(B, N, 3), (B, G, 3), (B, G, C) → (B, N, C').
+
+        The first layer is linear, and so is interpolation with weights that add up to 1: it is applied to the patches
+        instead of the points, of which there are many more.
+        """
+        first, second = self.mlp_convs
+        weight = first.weight.flatten(1)
+        mixed = interpolate(points, center, F.linear(features, weight[:, 3:]))  # B N C
+        x = norm_relu(self.mlp_bns[0], mixed + F.linear(points, weight[:, :3], first.bias))
+        return norm_relu(self.mlp_bns[1], pointwise(second, x))

@@ -80,3 +80,8 @@ def interpolate(points, center, features):
         weight = 1 / (distance.square() + 1e-8)
         weight = weight / weight.sum(-1, keepdim=True)
     return three_interpolate(features.float().transpose(1, 2), index, weight).transpose(1, 2)
+
+
+def position_mlp(width, hidden=128):
+    """Return the position embedding: an MLP from a patch's centre (3) to ``width``."""
+    return nn.Sequential(nn.Linear(3, hidden), nn.GELU(), nn.Linear(hidden, width))

@@ -91,23 +91,3 @@ def _fused_norm_relu(norm, x, offset=None):
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.lerp_(variance * (count / (count - 1)), norm.momentum)
     return y
-
-
-class DropPath(nn.Module):
-    """Drop a residual branch for a whole sample with probability ``rate`` (stochastic depth, Huang et al. 2016)."""
-
-    def __init__(self, rate):
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x):
-        if not self.training or self.rate == 0:
-            return x
-        keep = 1 - self.rate
-        mask = torch.empty(x.shape[0], *[1] * (x.dim() - 1), device=x.device, dtype=x.dtype).bernoulli_(keep)
-        return x * mask / keep
-
-
-def position_mlp(width, hidden=128):
-    """Return the position embedding: an MLP from a patch's centre (3) to ``width``."""
-    return nn.Sequential(nn.Linear(3, hidden), nn.GELU(), nn.Linear(hidden, width))

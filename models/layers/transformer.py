@@ -3,7 +3,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from models.layers.pointwise import DropPath
 from utils.errors import ConfigError
 
 
@@ -37,6 +36,21 @@ class Attention(nn.Module):
         q, k, _ = self.queries_keys_values(x)
         score = q[:, :, :1] @ k.transpose(-1, -2) / q.shape[-1] ** 0.5  # B H 1 N
         return score.softmax(-1).mean(1).squeeze(1)
+
+
+class DropPath(nn.Module):
+    """Drop a residual branch for a whole sample with probability ``rate`` (stochastic depth, Huang et al. 2016)."""
+
+    def __init__(self, rate):
+        super().__init__()
+        self.rate = rate
+
+    def forward(self, x):
+        if not self.training or self.rate == 0:
+            return x
+        keep = 1 - self.rate
+        mask = torch.empty(x.shape[0], *[1] * (x.dim() - 1), device=x.device, dtype=x.dtype).bernoulli_(keep)
+        return x * mask / keep
 
 
 class Mlp(nn.Module):

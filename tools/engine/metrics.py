@@ -103,15 +103,6 @@ def mean_class_accuracy(prediction, label, num_classes):
     return 100 * (right[count > 0] / count[count > 0].double()).mean().item()
 
 
-def codebook_perplexity(codes, num_tokens):
-    """Effective number of codes in use, 1 … ``num_tokens``: the exponential of the entropy of the usage counts.
-
-    ``codes`` holds integer code numbers in any shape.
-    """
-    share = torch.bincount(codes.flatten(), minlength=num_tokens).double() / codes.numel()  # num_tokens
-    return torch.exp(-torch.xlogy(share, share).sum())
-
-
 def confusion(prediction, label, num_classes):
     """Return the counts (true class, predicted class) of labels of any shape, int64."""
     pairs = label.flatten().long() * num_classes + prediction.flatten().long()

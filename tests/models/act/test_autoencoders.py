@@ -6,12 +6,12 @@ import torch
 from safetensors.torch import save_file
 
 from models import build_model_from_cfg
+from models.act.codebook import codebook_perplexity
 from models.foundation import build_vision
 from models.foundation.vision import prompted_block
 from models.layers.dgcnn import center_graph
 from models.layers.patches import group
 from models.losses import code_kl, reconstruction_loss
-from tools.engine.metrics import codebook_perplexity
 from utils.errors import CheckpointError, ConfigError
 
 TINY = {"embed_dim": 48, "depth": 3, "num_heads": 3}

@@ -7,7 +7,7 @@ from datasets.transforms import scale_and_translate
 from models import build_model_from_cfg
 from models.i2p_mae.model import chamfer_l2, read_saliency
 from models.i2p_mae.projection import Projection
-from models.layers.pointwise import DropPath
+from models.layers.transformer import DropPath
 from models.masking import guided_mask
 from tools.benchmarks.i2p import looped
 from utils import checkpoint

@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
+from models.act.codebook import codebook_perplexity
 from tools.engine.metrics import (
     CategoryTable,
     better,
-    codebook_perplexity,
     f_score,
     mean_class_accuracy,
     overall_accuracy,
