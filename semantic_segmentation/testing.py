@@ -6,13 +6,14 @@ import numpy as np
 import torch
 
 from semantic_segmentation.whole_scene import label_room
-from tools.engine.metrics import align, confusion, segmentation_scores
+from tools.engine.metrics import confusion, segmentation_scores
 from tools.engine.run import open_experiment, summarize
 from tools.tasks.segmentation import RoomSegmentation, iou_table
 from utils import distributed
 from utils.files import replacing
 from utils.plots.clouds import write_ply
 from utils.plots.labels import labelled_picture, palette
+from utils.tables import align
 
 SHOWN = 60_000  # points of a picture
 CEILING = 0  # the class that would hide all others from above

@@ -18,7 +18,7 @@ from parity_recipe import cloud, fill, load_case
 from models import build_model_from_cfg
 from models.i2p_mae.projection import Projection
 from models.layers.patches import group
-from tools.engine.loaders import build_optimizer, build_scheduler, cosine_ramp
+from tools.engine.optim import build_optimizer, build_scheduler, cosine_ramp
 from utils import checkpoint
 from utils.config import load_config
 

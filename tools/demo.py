@@ -12,9 +12,9 @@ import trimesh
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.engine.metrics import align  # noqa: E402 - the script's folder is on the path, the project's is not
 from utils.parser import ArgumentParser, natural  # noqa: E402
 from utils.plots.clouds import demo_picture  # noqa: E402
+from utils.tables import align  # noqa: E402 - the script's folder is on the path, the project's is not
 
 WORK = pathlib.Path("work_dirs")
 STAGE_I = WORK / "autoencoder" / "demo" / "stage1"

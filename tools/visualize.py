@@ -29,7 +29,6 @@ from models.i2p_mae.encoder import group_scales, inherit_masks  # noqa: E402
 from models.i2p_mae.projection import VIEWS, Projection  # noqa: E402
 from models.layers.patches import gather, group  # noqa: E402
 from models.pretrained import build_pretrained  # noqa: E402
-from tools.engine.metrics import align  # noqa: E402
 from tools.engine.run import choose_device, seed_everything  # noqa: E402
 from tools.tasks.target_report import Patches, asked_for, decompose, patches_of, principal_colours  # noqa: E402
 from utils import checkpoint  # noqa: E402
@@ -39,6 +38,7 @@ from utils.errors import ConfigError  # noqa: E402
 from utils.files import check_writable  # noqa: E402
 from utils.parser import ArgumentParser, positive  # noqa: E402
 from utils.plots import paper  # noqa: E402
+from utils.tables import align  # noqa: E402
 
 BATCH = 32
 SHOWN_CLOUDS = 4

@@ -12,7 +12,7 @@ from models.i2p_mae.projection import MEAN, SIZE, STD, VIEWS
 from models.layers.patches import gather
 from models.layers.pointwise import pointwise
 from models.masking import guided_mask
-from tools.benchmarks.operators import median_ms, surfaces
+from tools.benchmarks.timing import median_ms, surfaces
 from tools.engine.run import AMP_DTYPES
 
 POINTS = 2048

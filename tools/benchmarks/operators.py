@@ -1,42 +1,18 @@
 """The operators' part of the benchmark: each beside what one would otherwise take."""
 import importlib.util
-import statistics
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import torch
 import torch.nn.functional as F
 
 from extensions import kernels, ops
+from tools.benchmarks.timing import median_ms, surfaces
 
 # the sizes that the models and the data sets need: batch, points, then what is asked
 FPS = ((32, 1024, 64), (32, 2048, 128), (32, 8192, 1200), (8, 16384, 1024))
 KNN = ((128, 1024, 64, 32), (32, 2048, 128, 32), (128, 64, 64, 4), (8, 8192, 512, 32))  # ..., queries, k
 CHAMFER = ((8192, 32, 32), (8192, 8, 32), (1, 2048, 2048))
 LAYERS = ((512, 32, 512, 384), (4096, 16, 512, 96))  # patches, points, channels given and made
-SECONDS = 1.0  # spent on each measurement at least
-
-
-def median_ms(function, device, least=5):
-    """Return the median time of a call in milliseconds."""
-    def once():
-        start = time.perf_counter()
-        function()
-        if device.type == "cuda":
-            torch.cuda.synchronize()
-        return time.perf_counter() - start
-
-    once(), once()
-    times = []
-    while len(times) < least or (sum(times) < SECONDS and len(times) < 1000):
-        times.append(once())
-    return 1e3 * statistics.median(times)
-
-
-def surfaces(batch, points, device):
-    """Return clouds (batch, points, 3) on ellipsoids, as spread out as scanned surfaces."""
-    cloud = torch.randn(batch, points, 3, generator=torch.Generator().manual_seed(0))
-    return (cloud / cloud.norm(dim=-1, keepdim=True) * torch.tensor([1, 0.7, 0.4])).to(device)
 
 
 def measure_ops(device):

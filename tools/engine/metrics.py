@@ -4,6 +4,7 @@ import math
 import torch
 
 from extensions.ops import chamfer
+from utils.tables import align
 
 LOWER_IS_BETTER = ("CDL1", "CDL2", "CDL1-coarse", "recon", "loss")
 
@@ -81,14 +82,6 @@ class CategoryTable:
         means = [f"{value:.3f}" for value in self.overall().values()]
         rows.append([*(["Overall"] if ids is None else ["Overall", ""]), str(int(self.counts.sum())), *means])
         return align(rows, left=1 if ids is None else 2)
-
-
-def align(rows, left=1):
-    """Return ``rows`` of texts as lines of aligned columns, the first ``left`` columns flush left."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(cell.ljust(width) if column < left else cell.rjust(width)
-                       for column, (cell, width) in enumerate(zip(row, widths, strict=True))) for row in rows]
-    return "\n".join(line.rstrip() for line in lines)
 
 
 def overall_accuracy(prediction, label):

@@ -5,8 +5,8 @@ import torch
 
 from models.layers.sync_norm import synchronize_norms
 from tools.engine.ema import Ema
-from tools.engine.loaders import build_optimizer, build_scheduler
 from tools.engine.meters import Means
+from tools.engine.optim import build_optimizer, build_scheduler
 from utils import checkpoint, distributed
 from utils.errors import CheckpointError
 

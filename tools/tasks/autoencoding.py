@@ -6,8 +6,9 @@ from models import build_model_from_cfg
 from models.act.codebook import codebook_perplexity
 from models.act.prompted_dvae import without_weights
 from tools.engine import trainer
-from tools.engine.loaders import build_dataset, build_loader, cosine_ramp
+from tools.engine.loaders import build_dataset, build_loader
 from tools.engine.metrics import CategoryTable, reconstruction_metrics
+from tools.engine.optim import cosine_ramp
 from tools.engine.run import open_experiment, summarize
 from tools.engine.task import Task
 from utils import distributed

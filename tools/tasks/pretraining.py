@@ -5,7 +5,7 @@ from tools.engine import trainer
 from tools.engine.loaders import build_dataset, build_loader
 from tools.engine.run import open_experiment, summarize
 from tools.engine.task import Task
-from tools.tasks.probes import extract_features, linear_svm
+from tools.tasks.probing import extract_features, linear_svm
 from utils import distributed
 from utils.checkpoint import load_model, read_weights
 from utils.config import plain

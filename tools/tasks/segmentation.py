@@ -8,13 +8,14 @@ from models import build_model_from_cfg
 from models.pretrained import notes_in
 from tools.engine import trainer
 from tools.engine.loaders import build_dataset, build_loader
-from tools.engine.metrics import align, confusion, part_ious, segmentation_scores
+from tools.engine.metrics import confusion, part_ious, segmentation_scores
 from tools.engine.run import mixed_seed, open_experiment, summarize
 from tools.engine.task import Task
 from tools.tasks import voting
 from utils import checkpoint, distributed
 from utils.config import plain
 from utils.errors import ConfigError
+from utils.tables import align
 
 
 class Segmentation(Task):

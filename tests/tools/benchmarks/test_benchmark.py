@@ -9,7 +9,7 @@ import yaml
 from tiny_configs import CONFIGS
 
 from tools import benchmark
-from tools.benchmarks import i2p, operators
+from tools.benchmarks import i2p, operators, timing, training
 from tools.tasks import autoencoding, classification, pretraining
 from utils.parser import autoencoder_arguments, main_arguments
 
@@ -17,19 +17,19 @@ from utils.parser import autoencoder_arguments, main_arguments
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):
     """Run the benchmark with tiny sizes; returns what it printed and wrote."""
-    monkeypatch.setattr(operators, "SECONDS", 0)
+    monkeypatch.setattr(timing, "SECONDS", 0)
     monkeypatch.setattr(operators, "FPS", ((2, 50, 5),))
     monkeypatch.setattr(operators, "KNN", ((2, 40, 8, 4),))
     monkeypatch.setattr(operators, "CHAMFER", ((4, 8, 8),))
     monkeypatch.setattr(operators, "LAYERS", ((4, 8, 6, 5),))
-    monkeypatch.setattr(benchmark, "MATMUL", 64)
+    monkeypatch.setattr(training, "MATMUL", 64)
     stages = {"stage1": ("autoencoder", autoencoding.Autoencoding, autoencoder_arguments),
               "stage2": ("pretrain", pretraining.Pretraining, main_arguments),
               "finetune": ("finetune", classification.Classification, main_arguments)}
     for stage, (name, task, arguments) in stages.items():
         config = tmp_path / f"{name}.yaml"
         config.write_text(yaml.safe_dump(CONFIGS[name]))
-        monkeypatch.setitem(benchmark.STAGES, stage, (task, arguments, config, {}, {"npoints": 64}))
+        monkeypatch.setitem(training.STAGES, stage, (task, arguments, config, {}, {"npoints": 64}))
 
     def call(*flags):
         report = tmp_path / "report.json"
@@ -89,13 +89,13 @@ def test_i2p(run, monkeypatch):
 def test_the_stages_are_the_published_models():
     for stage, name in (("stage1", "ACTPromptedDiscreteVAEwithVIT"), ("stage2", "ACT_PointDistillation"),
                         ("finetune", "PointTransformer")):
-        config = yaml.safe_load((benchmark.ROOT / benchmark.STAGES[stage][2]).read_text())
+        config = yaml.safe_load((benchmark.ROOT / training.STAGES[stage][2]).read_text())
         assert config["model"]["NAME"] == name
 
 
 def test_the_peers_compute_the_same():
     """What is compared must be the same thing."""
-    xyz1, xyz2 = (operators.surfaces(3, points, torch.device("cpu")).requires_grad_() for points in (40, 33))
+    xyz1, xyz2 = (timing.surfaces(3, points, torch.device("cpu")).requires_grad_() for points in (40, 33))
     ours = operators.ops.chamfer(xyz1, xyz2)[:2]
     for peer in (operators.PythonChamfer.apply, operators.cdist_chamfer):
         for one, two in zip(ours, peer(xyz1, xyz2), strict=True):

@@ -12,7 +12,8 @@ from torch import nn
 
 from models import build_model_from_cfg
 from tools.engine.ema import Ema
-from tools.engine.loaders import EvaluationBatches, TrainingBatches, build_optimizer, build_scheduler
+from tools.engine.loaders import EvaluationBatches, TrainingBatches
+from tools.engine.optim import build_optimizer, build_scheduler
 from tools.engine.records import Records
 from tools.engine.run import mixed_seed, seed_step
 from utils import checkpoint
