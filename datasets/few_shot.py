@@ -3,8 +3,9 @@ import pathlib
 
 import numpy as np
 
-from datasets.base import CloudsInMemory, check_cloud
+from datasets.base import CloudsInMemory
 from datasets.build import DATASETS
+from datasets.clouds import check_cloud
 from datasets.io.safe_pickle import load_pickle, whole_number
 from utils.errors import ConfigError, DataError
 

@@ -7,8 +7,10 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.base import CloudsInMemory, check_cloud, listed_path, read_every, read_lines, refuse_absent
+from datasets.base import CloudsInMemory
 from datasets.build import DATASETS
+from datasets.clouds import check_cloud, read_every
+from datasets.io.lists import listed_path, read_lines, refuse_absent
 from datasets.io.safe_pickle import load_pickle, whole_number
 from extensions.ops import furthest_point_sample
 from utils import text

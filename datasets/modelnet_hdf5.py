@@ -3,11 +3,12 @@ import pathlib
 
 import numpy as np
 
-from datasets.base import SUBSETS, read_lines
+from datasets.base import SUBSETS
 from datasets.build import DATASETS
 from datasets.class_names import MODELNET40
+from datasets.h5_clouds import H5Clouds
 from datasets.io.folders import files_in
-from datasets.io.h5_files import H5Clouds
+from datasets.io.lists import read_lines
 from utils.errors import ConfigError, DataError
 
 ADVICE = "see 'modelnet40_ply_hdf5_2048' in DATASET.md for the folder and where to get it"

@@ -11,12 +11,14 @@ import struct
 import numpy as np
 from tqdm import tqdm
 
-from datasets.base import check_cloud, load_npy, parse_json
+from datasets.clouds import check_cloud
+from datasets.io.arrays import load_npy
 from datasets.io.folders import has_suffix, is_hidden
 from utils.command import run_command
 from utils.errors import DataError
 from utils.files import check_writable, replacing
 from utils.parser import ArgumentParser
+from utils.text import parse_json
 
 NAME = "packed.safetensors"
 ROW = 12  # bytes of a point

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.base import PointCloudDataset, check_up, few_points, normalize, read_every, upright
+from datasets.base import PointCloudDataset
 from datasets.build import DATASETS
+from datasets.clouds import check_up, few_points, normalize, read_every, upright
 from datasets.io.folders import files_in, subfolders
 from datasets.io.point_files import FORMATS, read_points
 from utils.errors import ConfigError, DataError

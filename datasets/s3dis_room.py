@@ -4,9 +4,10 @@ import pathlib
 
 import numpy as np
 
-from datasets.base import NPY_ERRORS, load_npy, parse_json
+from datasets.io.arrays import NPY_ERRORS, load_npy
 from utils.errors import DataError
 from utils.files import replacing
+from utils.text import parse_json
 
 CELL = 0.25  # metres
 EXTENT = 1000  # metres; no room is larger

@@ -4,7 +4,7 @@ import pathlib
 import re
 
 from datasets.build import DATASETS
-from datasets.io.h5_files import H5Clouds
+from datasets.h5_clouds import H5Clouds
 from utils.errors import ConfigError
 
 CLASS_NAMES = ("bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow",

@@ -6,20 +6,12 @@ import numpy as np
 import torch
 
 from datasets import pack
-from datasets.base import (
-    PointCloudDataset,
-    absent_files,
-    check_cloud,
-    check_up,
-    few_points,
-    listed_path,
-    load_npy,
-    normalize,
-    read_lines,
-    upright,
-)
+from datasets.base import PointCloudDataset
 from datasets.build import DATASETS
+from datasets.clouds import check_cloud, check_up, few_points, normalize, upright
+from datasets.io.arrays import load_npy
 from datasets.io.folders import has_suffix
+from datasets.io.lists import absent_files, listed_path, read_lines
 from datasets.shapenet_categories import NAMES
 from utils.errors import DataError
 

@@ -7,10 +7,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.base import PointCloudDataset, listed_path, normalize, parse_json, read_lines, refuse_absent
+from datasets.base import PointCloudDataset
 from datasets.build import DATASETS
+from datasets.clouds import normalize
+from datasets.io.lists import listed_path, read_lines, refuse_absent
 from utils.errors import DataError
-from utils.text import read_text
+from utils.text import parse_json, read_text
 
 ADVICE = "see 'ShapeNetPart' in DATASET.md for the folders and where to get them"
 MANY = 2000  # files, from which on several processes read them

@@ -2,8 +2,9 @@
 import numpy as np
 import torch
 
-from datasets.base import PointCloudDataset, normalize
+from datasets.base import PointCloudDataset
 from datasets.build import DATASETS
+from datasets.clouds import normalize
 from datasets.procedural.objects import RECIPES
 from datasets.procedural.primitives import rotation, sample_parts
 from utils.errors import ConfigError

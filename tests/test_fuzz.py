@@ -16,8 +16,9 @@ import yaml
 from point_grammars import GRAMMARS
 from safetensors.torch import save_file
 
-from datasets.base import load_npy, read_lines
+from datasets.io.arrays import load_npy
 from datasets.io.h5_files import read_h5
+from datasets.io.lists import read_lines
 from datasets.io.mesh import Mesh
 from datasets.io.point_files import read_file, read_points
 from datasets.io.safe_pickle import load_pickle

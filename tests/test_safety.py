@@ -23,9 +23,10 @@ from segmentation_data import write_parts, write_rooms
 import main
 import main_autoencoder
 from datasets import ModelNet, ModelNetFewShot, ShapeNet, ShapeNetPart, verify
-from datasets.base import listed_path, load_npy
 from datasets.few_shot import fold_path
+from datasets.io.arrays import load_npy
 from datasets.io.h5_files import read_h5
+from datasets.io.lists import listed_path
 from datasets.io.point_files import read_points
 from datasets.io.safe_pickle import load_pickle, whole_number
 from datasets.pack import PackedClouds, pack_folder

@@ -11,7 +11,6 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from datasets.base import parse_json  # noqa: E402 - the script's folder is on the path, the project's is not
 from datasets.few_shot import fold_path  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.config import apply_data_flags, load_config, plain, replace_text  # noqa: E402
@@ -19,6 +18,7 @@ from utils.distributed import check_alone  # noqa: E402
 from utils.errors import ConfigError, DataError  # noqa: E402
 from utils.parser import ArgumentParser, main_arguments, positive  # noqa: E402
 from utils.tables import align  # noqa: E402
+from utils.text import parse_json  # noqa: E402 - the script's folder is on the path, the project's is not
 
 
 def run_fold(args):

@@ -1,5 +1,6 @@
-"""Text files in the encodings that people have."""
+"""Text files in the encodings that people have, and JSON in them."""
 import codecs
+import json
 import pathlib
 
 # UTF-32 first: its mark of little-endian text begins with that of UTF-16
@@ -26,3 +27,11 @@ def decode(content: bytes) -> str:
 def read_text(path: str | pathlib.Path) -> str:
     """Return the text of the file ``path``, decoded as ``decode`` does; raises OSError alone."""
     return decode(pathlib.Path(path).read_bytes())
+
+
+def parse_json(text):
+    """Return what a JSON ``text`` says; ValueError where it is damaged."""
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("lists within lists too deeply nested") from error

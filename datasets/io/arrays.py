@@ -1,11 +1,12 @@
 """Arrays of numpy: .npy and .npz."""
 import re
+import tokenize
 import zipfile
 
 import numpy as np
 
-from datasets.base import load_npy
 from datasets.io import UnreadableError
+from utils.errors import DataError
 
 UNPACKED = 4e9  # bytes of an array in a .npz file
 # how people call the array of the points, without underscores; then names that do not say much
@@ -19,6 +20,21 @@ OTHER_NAMES = {"faces", "face", "triangles", "tri", "tris", "cells", "edges", "e
                "feature", "feat", "feats", "uv", "uvs", "texcoords", "flow", "velocity", "velocities", "bbox", "boxes",
                "pose", "poses", "rotation", "transform", "intrinsics", "extrinsics", "mask", "voxels"}
 MOST_COLUMNS = 16  # of an array with an unknown name that may be points; embeddings have more
+# what numpy lets through when it reads a damaged file
+NPY_ERRORS = (OSError, ValueError, EOFError, SyntaxError, TypeError, MemoryError, OverflowError, tokenize.TokenError)
+
+
+def load_npy(path):
+    """Read an array of numbers from a ``.npy`` file; DataError where it is damaged or holds anything else."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except FileNotFoundError as error:
+        raise DataError(f"{path} does not exist") from error
+    except NPY_ERRORS as error:
+        raise DataError(f"{path} is damaged or not a .npy file of numbers: {' '.join(str(error).split())}") from error
+    if not isinstance(array, np.ndarray):
+        raise DataError(f"{path} is damaged or not a .npy file of numbers: it is an archive of several; name it .npz")
+    return array
 
 
 def read_npy(path) -> np.ndarray:

@@ -8,9 +8,9 @@ import zlib
 
 import numpy as np
 
-from datasets.base import NPY_ERRORS, normalize, upright
+from datasets.clouds import normalize, upright
 from datasets.io import UnreadableError
-from datasets.io.arrays import read_npy, read_npz
+from datasets.io.arrays import NPY_ERRORS, read_npy, read_npz
 from datasets.io.folders import files_below
 from datasets.io.glb import read_glb
 from datasets.io.mesh import Mesh

@@ -4,7 +4,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from datasets import ShapeNet
-from datasets.base import normalize
+from datasets.clouds import normalize
 from utils.errors import ConfigError
 
 TRAIN = ["02691156-a.npy", "03001627-b.npy", "03001627-c.npy", "99999999-d.npy"]

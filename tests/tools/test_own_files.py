@@ -10,7 +10,7 @@ import trimesh
 import yaml
 from classification_data import write_few_shot
 
-from datasets.base import normalize
+from datasets.clouds import normalize
 from datasets.procedural.objects import RECIPES
 from datasets.transforms import furthest_subset
 from models import build_model_from_cfg, load_pretrained
