@@ -1,10 +1,7 @@
-"""Draws docs/methods.png, how ACT and I2P-MAE learn from a 2D Transformer: ``python docs/draw_methods.py``."""
+"""Draws docs/methods.png, how ACT and I2P-MAE learn from a 2D Transformer: ``python -m docs.draw_methods``."""
 import pathlib
-import sys
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-
-from utils.plots.agg import FancyBboxPatch, Figure, FigureCanvasAgg, Patch  # noqa: E402 - the project's folder is not on it
+from utils.plots.agg import FancyBboxPatch, Figure, FigureCanvasAgg, Patch
 
 COLOURS = {"data": "#ececec", "trained": "#ffd9a8", "frozen": "#bcd7f0", "loss": "#f3b5b5"}
 MEANING = {"data": "data", "trained": "trained", "frozen": "frozen, pretrained in 2D or before", "loss": "loss"}

@@ -12,6 +12,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+PATH = (ROOT, ROOT / "tests" / "helpers", ROOT / "tests" / "tools" / "engine")  # of the last, functions for ``patch``
 MODULES = ("main", "main_autoencoder", "tools.tasks.autoencoding", "tools.tasks.pretraining",
            "tools.tasks.classification")
 
@@ -22,7 +23,8 @@ class Forks:
     def __enter__(self):
         self.server = subprocess.Popen(
             [sys.executable, __file__], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-            start_new_session=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(map(str, PATH))})
         return self
 
     def __exit__(self, *error):
@@ -89,7 +91,6 @@ def child(request):
 
 def serve():
     """Answer requests until there are no more."""
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "helpers"), str(ROOT / "tests" / "tools" / "engine")]
     import torch
 
     torch.set_num_threads(1)  # a forked process must find no threads to wait for

@@ -14,13 +14,10 @@ import sys
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(ROOT))
-
-from tools.engine import trainer  # noqa: E402
-from tools.engine.run import mixed_seed  # noqa: E402
-from utils import distributed  # noqa: E402
-from utils.command import run_command  # noqa: E402
+from tools.engine import trainer
+from tools.engine.run import mixed_seed
+from utils import distributed
+from utils.command import run_command
 
 FILLING = ("aten::exponential_", "aten::uniform_", "aten::bernoulli_", "aten::normal_")
 MAKING = ("aten::rand", "aten::randn", "aten::randint")
