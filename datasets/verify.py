@@ -14,7 +14,7 @@ from utils.config import apply_few_shot, load_section
 from utils.errors import ConfigError, DataError, one_line
 from utils.parser import ArgumentParser
 
-SHOWN = 10  # damaged clouds that are named
+MOST_NAMED = 10  # damaged clouds that are named
 
 
 def verify_split(base, others, section):
@@ -38,8 +38,8 @@ def verify_split(base, others, section):
         if empty:
             found.append(f"classes without a cloud: {', '.join(empty)}")
     if wrong:
-        more = [f"… and {len(wrong) - SHOWN} more"] if len(wrong) > SHOWN else []
-        wrong = [f"{len(wrong)} of {len(data)} clouds are damaged:", *wrong[:SHOWN], *more]
+        more = [f"… and {len(wrong) - MOST_NAMED} more"] if len(wrong) > MOST_NAMED else []
+        wrong = [f"{len(wrong)} of {len(data)} clouds are damaged:", *wrong[:MOST_NAMED], *more]
     return found, wrong
 
 

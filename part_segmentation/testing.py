@@ -7,7 +7,7 @@ from utils import distributed
 from utils.plots.clouds import write_ply
 from utils.plots.labels import labelled_picture, palette
 
-SHOWN = 2  # objects of each category
+DRAWN_PER_CATEGORY = 2  # objects of each category
 
 
 def test(args):
@@ -34,7 +34,7 @@ def draw(experiment, task):
     folder.mkdir(exist_ok=True)
     for index, number in enumerate(data.labels.tolist()):
         seen[number] = seen.get(number, 0) + 1
-        if seen[number] > SHOWN:
+        if seen[number] > DRAWN_PER_CATEGORY:
             continue
         points, category, label = data[index]
         prediction = task.predict(points.unsqueeze(0), torch.tensor([category]))[0]

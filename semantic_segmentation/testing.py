@@ -15,7 +15,7 @@ from utils.plots.clouds import write_ply
 from utils.plots.labels import labelled_picture, palette
 from utils.tables import align
 
-SHOWN = 60_000  # points of a picture
+PICTURE_POINTS = 60_000  # points of a picture
 CEILING = 0  # the class that would hide all others from above
 
 
@@ -72,7 +72,7 @@ def write(folder, room, prediction, visual, names):
     for name, label in labels.items():
         write_ply(folder / f"{room.name}_{name}.ply", np.array(room.xyz), colours[label])
     inside = np.flatnonzero(labels["truth"] != CEILING)
-    chosen = np.random.default_rng(0).permutation(inside)[:SHOWN]
+    chosen = np.random.default_rng(0).permutation(inside)[:PICTURE_POINTS]
     if len(chosen):
         labelled_picture(folder / f"{room.name}.png", np.array(room.xyz[chosen]),
                          {name: label[chosen] for name, label in labels.items()}, names,

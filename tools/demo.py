@@ -22,7 +22,7 @@ STAGE_II = WORK / "pretrain" / "demo" / "stage2"
 FINETUNED, SCRATCH = (WORK / "finetune" / "demo" / name for name in ("finetuned", "scratch"))
 PROBED, UNTRAINED = (WORK / "pretrain" / "demo" / name for name in ("probed", "untrained"))
 PICTURE = WORK / "demo.png"
-SHOWN = ("airplane", "chair", "lamp")
+DRAWN_SHAPES = ("airplane", "chair", "lamp")
 FIRST_EPOCH_SHARE = 0.030  # of the demo's time is over when stage I's first epoch is
 
 
@@ -92,9 +92,9 @@ def embeddings(config, checkpoints):
 
 def draw():
     """Draw three reconstructions, both stages' losses, and the features before and after pre-training."""
-    folders = [next((ROOT / STAGE_I / "reconstructions").glob(f"{name}_*/")) for name in SHOWN]
+    folders = [next((ROOT / STAGE_I / "reconstructions").glob(f"{name}_*/")) for name in DRAWN_SHAPES]
     clouds = [(name, *(trimesh.load(folder / f"{part}.ply").vertices for part in ("input", "coarse", "fine")))
-              for name, folder in zip(SHOWN, folders, strict=True)]
+              for name, folder in zip(DRAWN_SHAPES, folders, strict=True)]
     curve = {name: list(enumerate(logged(folder, rf"Epoch \d+/\d+ .*?\b{name} ([\d.]+)"))) for name, folder in (
         ("recon_loss", STAGE_I), ("token_loss", STAGE_II), ("mean_loss", STAGE_II))}
     curves = {"Stage I, reconstruction": {"loss": curve["recon_loss"]},

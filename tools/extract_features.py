@@ -7,7 +7,7 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.engine.inference import Model, add_arguments, each_file  # noqa: E402 - the script's folder is on the path
+from tools.engine.inference import Predictor, add_arguments, each_file  # noqa: E402 - the script's folder is on the path
 from utils.command import run_command  # noqa: E402
 from utils.errors import DataError, UserError  # noqa: E402
 from utils.files import check_writable, replacing  # noqa: E402
@@ -25,7 +25,7 @@ def parse(argv=None):
 def main():
     args = parse()
     check_writable(args.output)
-    model, names, features = Model(args, head=False), [], []
+    model, names, features = Predictor(args, head=False), [], []
 
     def keep(file, points):
         features.append(model.features(points).numpy())

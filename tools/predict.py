@@ -6,7 +6,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tools.engine.inference import Model, add_arguments, each_file  # noqa: E402 - the script's folder is on the path
+from tools.engine.inference import Predictor, add_arguments, each_file  # noqa: E402 - the script's folder is on the path
 from utils.command import run_command  # noqa: E402
 from utils.errors import CheckpointError  # noqa: E402
 from utils.parser import ArgumentParser, positive  # noqa: E402
@@ -29,7 +29,7 @@ def parse(argv=None):
 
 def main():
     args = parse()
-    model = Model(args)
+    model = Predictor(args)
     if not model.has_head:
         raise CheckpointError(f"checkpoint {args.ckpts} has no classification head: fine-tune it first (main.py "
                               f"--finetune_model), or use tools/extract_features.py")

@@ -42,7 +42,7 @@ from utils.registry import nearest  # noqa: E402
 
 KEYS = {"command": "main.py", "config": None, "flags": (), "grid": None, "seeds": (0,), "metrics": None}
 FLAGS = "flags.json"  # in a run's folder: with which flags it was begun, of those that make it another run
-DECISIVE = ("ckpts", "start_ckpts", "finetune_model", "scratch_model", "ema", "amp", "sync_bn")
+IDENTITY_FLAGS = ("ckpts", "start_ckpts", "finetune_model", "scratch_model", "ema", "amp", "sync_bn")
 PARSERS = {"main.py": main_arguments, "main_autoencoder.py": autoencoder_arguments}
 
 
@@ -102,7 +102,7 @@ def arguments(sweep, name, chosen, seed, work_dir):
 def run_one(sweep, name, chosen, seed, work_dir):
     """Run, go on with, or look up one run; returns its last metrics."""
     args, argv = arguments(sweep, name, chosen, seed, work_dir)
-    flags = {key: getattr(args, key, None) for key in DECISIVE}
+    flags = {key: getattr(args, key, None) for key in IDENTITY_FLAGS}
     if is_there(args.folder):
         config = load_config(args.config, args.set)
         apply_data_flags(config, args)

@@ -76,7 +76,7 @@ def is_main():
     return rank() == 0
 
 
-def share_of(total_bs):
+def local_batch_size(total_bs):
     """Return how many of the ``total_bs`` clouds of a step are this process's; ConfigError unless all get as many."""
     if total_bs % world_size():
         raise ConfigError(f"total_bs is {total_bs}, the clouds of a step of all processes together; {world_size()} "
@@ -157,7 +157,7 @@ def std_all(x):
     return (sum_all(squares) / (len(x) * world_size() - 1)).sqrt()
 
 
-def agree(loss, number):
+def reduce_loss_and_signal(loss, number):
     """Return the mean of the processes' ``loss`` (a scalar tensor) and the highest ``number``, in one exchange."""
     if world_size() == 1:
         return loss.item(), number
@@ -166,12 +166,12 @@ def agree(loss, number):
     return losses.mean().item(), int(numbers.max())
 
 
-def highest(number):
+def all_reduce_max(number):
     """Return the highest ``number`` of all processes."""
-    return agree(torch.zeros(()), number)[1]
+    return reduce_loss_and_signal(torch.zeros(()), number)[1]
 
 
-def from_main(make):
+def broadcast_from_main(make):
     """Return what ``make()`` returns in the main process; the others wait for it, and end where it raises."""
     if world_size() == 1:
         return make()
@@ -181,7 +181,7 @@ def from_main(make):
 
 
 @contextlib.contextmanager
-def first_of_machine():
+def local_rank_zero_first():
     """Let one process of every machine go through the block before the others, which find its files made."""
     if world_size() > 1 and local_rank():
         dist.barrier()

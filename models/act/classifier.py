@@ -13,7 +13,8 @@ from utils.registry import check_whole
 from utils.weight_names import BESIDE_ENCODER, ENCODERS
 
 # a parameter trains under a transfer type if its name contains one of these; as published, "cls" is in the head's name
-TRAINED = {"full": ("",), "linear": ("cls",), "mlp-3": ("cls",), "side": ("cls", "side"), "bit-fit": ("cls", "bias")}
+TRAINABLE_SUBSTRINGS = {
+    "full": ("",), "linear": ("cls",), "mlp-3": ("cls",), "side": ("cls", "side"), "bit-fit": ("cls", "bias")}
 
 
 @MODELS.register
@@ -36,8 +37,8 @@ class PointTransformer(PointEncoder):
 
     def __init__(self, *, embed_dim=384, depth=12, num_heads=6, drop_path_rate=0.1, encoder_dims=384, cls_dim,
                  group_size=32, num_group=64, transfer_type="full", head_only=False):
-        if transfer_type not in TRAINED:
-            raise ConfigError(f"model.transfer_type '{transfer_type}' is not one of {', '.join(TRAINED)}")
+        if transfer_type not in TRAINABLE_SUBSTRINGS:
+            raise ConfigError(f"model.transfer_type '{transfer_type}' is not one of {', '.join(TRAINABLE_SUBSTRINGS)}")
         if head_only and transfer_type not in ("linear", "mlp-3"):
             raise ConfigError(f"model.head_only is for transfer_type linear and mlp-3, not '{transfer_type}'")
         check_whole(1, cls_dim=cls_dim)
@@ -66,7 +67,7 @@ class PointTransformer(PointEncoder):
 
     def freeze(self):
         """Leave gradients to the parameters that train under ``transfer_type``."""
-        trained = ("cls_head_finetune.",) if self.head_only else TRAINED[self.transfer_type]
+        trained = ("cls_head_finetune.",) if self.head_only else TRAINABLE_SUBSTRINGS[self.transfer_type]
         for name, parameter in self.named_parameters():
             parameter.requires_grad_(any(part in name for part in trained))
 

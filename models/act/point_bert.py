@@ -144,8 +144,8 @@ class TokenTransformer(MaskTransformer):
         counted = masked
         if keys["replace_pob"]:
             replaced = (torch.rand(masked.shape, device=masked.device) < keys["replace_pob"]) & ~masked
-            strangers = tokens.flatten(0, 1)[torch.randperm(masked.numel(), device=masked.device)].view_as(tokens)
-            tokens, counted = torch.where(replaced[..., None], strangers, tokens), masked | replaced
+            other_tokens = tokens.flatten(0, 1)[torch.randperm(masked.numel(), device=masked.device)].view_as(tokens)
+            tokens, counted = torch.where(replaced[..., None], other_tokens, tokens), masked | replaced
         x, _ = self.encode(tokens, center)
         counted = torch.ones_like(counted) if keys["return_all_tokens"] else counted
         return self.cls_head(x[:, 0]), self.lm_head(x[:, 1:]), counted

@@ -6,7 +6,7 @@ from torch import nn
 from models.act.point_encoder import layer_of
 from models.build import MODELS
 from models.interface import Loadable
-from models.layers.feature_propagation import Propagation
+from models.layers.feature_propagation import FeaturePropagation
 from models.layers.init import init_truncated_normal
 from models.layers.patches import PatchEncoder, group, position_mlp
 from models.layers.pointwise import norm_relu, pointwise, pointwise_split
@@ -15,7 +15,8 @@ from utils.distributed import mean_all
 from utils.errors import ConfigError
 from utils.weight_names import BESIDE_ENCODER, CLASS_TOKEN, ENCODERS
 
-PARTS, WIDTHS = 1024, (512, 256)  # of the head
+PROPAGATION_WIDTH = 1024  # of a point's features
+HEAD_WIDTHS = (512, 256)
 
 
 @MODELS.register
@@ -56,13 +57,13 @@ class PointSegmenter(Loadable):
             self.label_conv_cls = nn.Sequential(
                 nn.Conv1d(num_categories, 64, 1, bias=False), nn.BatchNorm1d(64), nn.LeakyReLU(0.2))
             described += 64
-        self.propagation_0_cls = Propagation(width + 3, (4 * embed_dim, PARTS))
-        self.convs1_cls = nn.Conv1d(PARTS + described, WIDTHS[0], 1)
-        self.bns1_cls = nn.BatchNorm1d(WIDTHS[0])
+        self.propagation_0_cls = FeaturePropagation(width + 3, (4 * embed_dim, PROPAGATION_WIDTH))
+        self.convs1_cls = nn.Conv1d(PROPAGATION_WIDTH + described, HEAD_WIDTHS[0], 1)
+        self.bns1_cls = nn.BatchNorm1d(HEAD_WIDTHS[0])
         self.dropout = nn.Dropout(0.5)
-        self.convs2_cls = nn.Conv1d(WIDTHS[0], WIDTHS[1], 1)
-        self.bns2_cls = nn.BatchNorm1d(WIDTHS[1])
-        self.convs3_cls = nn.Conv1d(WIDTHS[1], num_classes, 1)
+        self.convs2_cls = nn.Conv1d(HEAD_WIDTHS[0], HEAD_WIDTHS[1], 1)
+        self.bns2_cls = nn.BatchNorm1d(HEAD_WIDTHS[1])
+        self.convs3_cls = nn.Conv1d(HEAD_WIDTHS[1], num_classes, 1)
         for part in (self.encoder, self.pos_embed, self.blocks):
             part.apply(init_truncated_normal)
 

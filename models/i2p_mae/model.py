@@ -15,7 +15,7 @@ from models.i2p_mae.encoder import (
 from models.i2p_mae.image_model import build_image_model
 from models.i2p_mae.projection import VIEWS, Projection, read_map
 from models.interface import Loadable
-from models.layers.feature_propagation import TokenPropagation
+from models.layers.feature_propagation import ResidualFeaturePropagation
 from models.layers.init import init_truncated_normal
 from models.layers.patches import gather, position_mlp
 from models.layers.pointwise import pointwise
@@ -82,7 +82,7 @@ class I2P_MAE(Loadable):
         self.h_decoder = build_stages(decoder_dims, decoder_depths, num_heads, drop_path_rate)
         self.decoder_pos_embeds = nn.ModuleList(position_mlp(width, hidden=width) for width in decoder_dims)
         self.token_prop = nn.ModuleList(
-            TokenPropagation(coarse, width, blocks)
+            ResidualFeaturePropagation(coarse, width, blocks)
             for coarse, width, blocks in zip(decoder_dims, decoder_dims[1:], decoder_up_blocks, strict=False))
         width, size = decoder_dims[-1], group_sizes[self.target]
         self.decoder_norm = nn.LayerNorm(width)
@@ -94,13 +94,13 @@ class I2P_MAE(Loadable):
         self.unused_parameters = (*(f"h_encoder.encoder_norms.{scale}." for scale in range(self.target)),
                                   *(() if loss_2d else ("rec_head_2d.",)))
         needed = loss_2d or mask_type == "guided"
-        # in a tuple it is not registered: not saved, not trained and always in evaluation mode
-        self.image_models = (build_image_model(**image_keys),) if needed else ()
+        # set past nn.Module, which would register it: it is not saved, not trained and always in evaluation mode
+        object.__setattr__(self, "_image_model", build_image_model(**image_keys) if needed else None)
 
     def _apply(self, fn, recurse=True):
         """Take the image model along to another device or type."""
-        for model in self.image_models:
-            model._apply(fn)
+        if self._image_model is not None:
+            self._image_model._apply(fn)
         return super()._apply(fn, recurse)
 
     def forward(self, points, mask=None):
@@ -114,7 +114,7 @@ class I2P_MAE(Loadable):
         """
         neighborhood, centers, children = group_scales(points, self.num_groups, self.group_sizes)
         maps, projection, out = None, None, {}
-        if self.image_models:
+        if self._image_model is not None:
             projection = Projection(points)
             maps, attention = self.image_features(projection)
             out["saliency"] = read_saliency(projection, attention, centers[-1])
@@ -139,7 +139,7 @@ class I2P_MAE(Loadable):
     @torch.no_grad()
     def image_features(self, projection):
         """Return the image model's features (3B, C, h, w) and class attention (3B, h, w) of the depth images."""
-        return self.image_models[0](projection.depth_images())
+        return self._image_model(projection.depth_images())
 
     def draw_mask(self, center, saliency):
         """Return a mask (B, G) of ``int(mask_ratio * G)`` of the coarsest tokens."""

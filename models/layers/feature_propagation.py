@@ -6,7 +6,7 @@ from models.layers.patches import interpolate
 from models.layers.pointwise import norm_relu, pointwise
 
 
-class TokenPropagation(nn.Module):
+class ResidualFeaturePropagation(nn.Module):
     """Three-nearest-neighbour interpolation, joined with the finer tokens, then convolutions.
 
     The form is PointNet++'s feature propagation with the residual layers of PointMLP, and GELU.
@@ -57,7 +57,7 @@ class ResidualConv(nn.Module):
         return gelu(batch_norm(norm2, pointwise(conv2, hidden)) + x)
 
 
-class Propagation(nn.Module):
+class FeaturePropagation(nn.Module):
     """Features from patch centres to points: interpolation, then two layers over ``[xyz, interpolated]``."""
 
     def __init__(self, channels, widths):

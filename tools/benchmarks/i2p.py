@@ -37,7 +37,7 @@ def measure_i2p(args, device):
 
     images = torch.randn(len(VIEWS) * args.batch, 3, SIZE, SIZE, device=device)
     with torch.no_grad(), autocast():
-        image_ms = median_ms(lambda: model.image_models[0](images), device)
+        image_ms = median_ms(lambda: model._image_model(images), device)
     rows = {"batched": median_ms(lambda: train_step(model), device),
             "looped": median_ms(lambda: train_step(looped(model)), device)}
     return {"encoder": args.encoder, "batch": args.batch, "amp": args.amp, "image_model_ms": round(image_ms, 1),
@@ -64,7 +64,7 @@ class LoopedI2P(I2P_MAE):
             centers.append(center)
             indices.append(knn(finer, center, size)[1])
             finer = center
-        seen = [look(self.image_models[0], cloud) for cloud in points]
+        seen = [look(self._image_model, cloud) for cloud in points]
         saliency = torch.stack([read(attention.unsqueeze(1), pixels_of(frames, center)).mean(0).squeeze(-1)
                                 for (_, attention, frames), center in zip(seen, centers[-1], strict=True)])
         mask = guided_mask(saliency, int(self.mask_ratio * saliency.shape[1])) if mask is None else mask

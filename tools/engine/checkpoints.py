@@ -21,7 +21,7 @@ class SavedRun:
         self.folder, self.log = folder, log
         self.has_last = False  # whether ckpt-last.pth is this run's, and whole
 
-    def put_older_away(self):
+    def archive_previous_run(self):
         """Rename what an older run has left in the folder, so that this one is never taken for it."""
         if not distributed.is_main():
             return
@@ -39,7 +39,7 @@ class SavedRun:
 
     def read(self):
         """Return the path and the state of ``ckpt-last.pth``, or of the one before it where that is damaged."""
-        name = distributed.from_main(self._readable)
+        name = distributed.broadcast_from_main(self._readable)
         self.has_last = name == LAST
         path = self.folder / name
         state = checkpoint.read(path)

@@ -25,7 +25,7 @@ def add_arguments(parser):
     add("--device", default="auto", metavar="NAME", help="auto, cpu, cuda, cuda:1 …")
 
 
-class Model:
+class Predictor:
     """A trained model, and how clouds are made ready for it."""
 
     def __init__(self, args, head=True):

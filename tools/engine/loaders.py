@@ -18,7 +18,7 @@ def build_dataset(experiment, split):
         return None
     if "_base_" not in section:
         raise ConfigError(f"{experiment.args.config}: key 'dataset.{split}._base_' is missing")
-    with distributed.first_of_machine():  # some data sets write a cache
+    with distributed.local_rank_zero_first():  # some data sets write a cache
         dataset = build_dataset_from_cfg(section._base_, section.get("others", {}), f"dataset.{split}")
     dataset.set_seed(experiment.args.seed)
     return dataset
@@ -33,7 +33,7 @@ class TrainingBatches(Sampler):
 
     def __init__(self, size, total_bs, seed):
         self.size, self.total_bs, self.seed, self.epoch, self.start = size, total_bs, seed, 0, 0
-        self.share = distributed.share_of(total_bs)
+        self.share = distributed.local_batch_size(total_bs)
 
     def set_epoch(self, epoch, start=0):
         self.epoch, self.start = epoch, start

@@ -4,7 +4,7 @@ import torch
 from utils import distributed
 
 
-class Means:
+class AverageMeter:
     """Means over an epoch of the scalars that a step reports, weighted by batch size; summed on the device."""
 
     def __init__(self, sums=None, count=0):

@@ -64,8 +64,8 @@ def open_experiment(args):
         keep_freed_memory()
     distributed.start(device)
     seed_everything(args.seed, args.deterministic)
-    again = distributed.highest(distributed.restarts()) > 0  # machines count for themselves
-    args.resume = distributed.from_main(lambda: whether_to_resume(args, again))
+    again = distributed.all_reduce_max(distributed.restarts()) > 0  # machines count for themselves
+    args.resume = distributed.broadcast_from_main(lambda: whether_to_resume(args, again))
     if not distributed.is_main():
         return Experiment(args, config, device, args.folder, silent_log(), NoRecords())
     try:

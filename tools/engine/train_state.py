@@ -5,7 +5,7 @@ import torch
 
 from models.layers.sync_norm import synchronize_norms
 from tools.engine.ema import Ema
-from tools.engine.meters import Means
+from tools.engine.meters import AverageMeter
 from tools.engine.optim import build_optimizer, build_scheduler
 from utils import checkpoint, distributed
 from utils.errors import CheckpointError
@@ -26,7 +26,7 @@ class Progress:
     best: dict = dataclasses.field(default_factory=dict)
 
 
-class Training:
+class TrainState:
     """Model, optimizer, schedule and progress of one training, which ``state`` gives and ``load`` takes up again."""
 
     def __init__(self, experiment, task):
@@ -38,7 +38,7 @@ class Training:
         self.scheduler = build_scheduler(config.scheduler, self.optimizer)
         self.scaler = torch.amp.GradScaler(experiment.device.type, enabled=args.amp == "fp16")
         self.ema = Ema(self.model, args.ema) if args.ema else None
-        self.progress, self.means = Progress(), Means()
+        self.progress, self.means = Progress(), AverageMeter()
 
     def update(self):
         """Clip the gradients and take one optimizer step."""
@@ -87,7 +87,7 @@ class Training:
         epoch = state["epoch"] + 1
         self.progress = Progress(epoch, state.get("step", 0), state.get("iteration", epoch * len(self.task.loader)),
                                  state.get("metrics", {}), state.get("best", best))
-        self.means = Means.of(state.get("means", []))
+        self.means = AverageMeter.of(state.get("means", []))
         self.experiment.records.rewind(state.get("records"))
 
     def load_model(self, state, path):

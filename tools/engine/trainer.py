@@ -7,23 +7,25 @@ import torch
 from tqdm import tqdm
 
 from tools.engine.checkpoints import LAST, SavedRun
-from tools.engine.meters import Means
+from tools.engine.meters import AverageMeter
 from tools.engine.metrics import better
 from tools.engine.profiler import StepProfile
 from tools.engine.run import seed_step
-from tools.engine.train_state import Training
+from tools.engine.train_state import TrainState
 from utils import checkpoint, distributed, signals
 from utils.errors import NonFiniteLossError
 from utils.files import saying_what
 
 
-class Trainer(Training):
+class Trainer(TrainState):
     """A training that goes on epoch by epoch, and is saved and resumed."""
 
     def __init__(self, experiment, task):
         super().__init__(experiment, task)
-        self.request, self.told = signals.StopRequest(), 0  # the latter: the signal, sent to any process, that ends it
-        self.saved, self.saved_at = SavedRun(experiment.folder, experiment.log), 0  # the latter: its last iteration
+        self.request = signals.StopRequest()
+        self.stop_signal = 0  # the signal, sent to any process, that ends the run; 0 is none
+        self.saved = SavedRun(experiment.folder, experiment.log)
+        self.saved_at = 0  # the iteration of its last checkpoint
         if experiment.args.resume:
             self.resume()
         if experiment.args.compile:
@@ -35,7 +37,7 @@ class Trainer(Training):
         last, progress = self.experiment.config.max_epoch, self.progress
         with self.request, StepProfile(self.experiment) as profile:
             if progress.iteration == 0:
-                self.saved.put_older_away()
+                self.saved.archive_previous_run()
                 self.experiment.records.rewind(0)
                 self.evaluate(-1, "Before training")
             while progress.epoch <= last:
@@ -48,7 +50,7 @@ class Trainer(Training):
                     files = self.evaluate(epoch, f"Epoch {epoch}/{last}")
                 for name in (*files, LAST):  # the last one knows that the best is written
                     self.save(name)
-                self.obey(distributed.highest(self.request.number))
+                self.stop_if_signalled(distributed.all_reduce_max(self.request.number))
         return progress
 
     def train_epoch(self, epoch, last, profile):
@@ -72,7 +74,7 @@ class Trainer(Training):
                 if update and args.save_every and progress.iteration - self.saved_at >= args.save_every:
                     self.save(LAST)
                 if update:
-                    self.obey(self.told)
+                    self.stop_if_signalled(self.stop_signal)
         clouds = (progress.step - begun) * self.experiment.config.total_bs
         self.report(epoch, last, rate, clouds / (time.perf_counter() - start))
 
@@ -80,7 +82,7 @@ class Trainer(Training):
         """Train on one batch: losses, gradients and, with ``update``, the optimizer; return the losses as reported.
 
         There ``loss`` is a number, the mean over all processes, read once, which is the only wait for a GPU; with it
-        comes the signal that any of them was sent, which ``told`` then is.
+        comes the signal that any of them was sent: ``stop_signal``.
         """
         experiment, progress = self.experiment, self.progress
         batch = [part.to(experiment.device, non_blocking=True) for part in batch]
@@ -89,7 +91,7 @@ class Trainer(Training):
             with experiment.autocast():
                 losses = self.task.losses(self.parallel, batch, progress.iteration)
             self.scaler.scale(losses["loss"] / experiment.config.step_per_update).backward()
-        value, self.told = distributed.agree(losses["loss"].detach(), self.request.number)
+        value, self.stop_signal = distributed.reduce_loss_and_signal(losses["loss"].detach(), self.request.number)
         if not math.isfinite(value):
             self.end_nonfinite(losses["loss"].item(), batch)
         if update:
@@ -100,7 +102,7 @@ class Trainer(Training):
     def report(self, epoch, last, rate, speed):
         """Log and write down the means of an epoch's losses, and begin new ones."""
         values = self.means.values()
-        self.means = Means()
+        self.means = AverageMeter()
         self.experiment.log.info("Epoch %d/%d  %s  lr %.2e  %.0f clouds/s", epoch, last,
                                  "  ".join(f"{name} {value:.5g}" for name, value in values.items()), rate, speed)
         self.experiment.records.add("train", epoch, self.progress.iteration, {**values, "lr": rate})
@@ -121,7 +123,7 @@ class Trainer(Training):
         if epoch < 0:
             return []
         progress.metrics = metrics
-        improved = distributed.from_main(lambda: [name for name in self.task.metrics if name in metrics and (
+        improved = distributed.broadcast_from_main(lambda: [name for name in self.task.metrics if name in metrics and (
             name not in progress.best or better(name, metrics[name], progress.best[name][name]))])
         progress.best.update(dict.fromkeys(improved, metrics))
         return [self.task.metrics[name] for name in improved]
@@ -138,7 +140,7 @@ class Trainer(Training):
         raise NonFiniteLossError(f"the loss is {loss if mine else 'not finite'} in epoch {progress.epoch}, step "
                                  f"{progress.iteration}; {where}. Lower optimizer.kwargs.lr or look at that data")
 
-    def obey(self, number):
+    def stop_if_signalled(self, number):
         """End the run, saved, if it was told to stop by signal ``number``; 0 is none."""
         if not number:
             return

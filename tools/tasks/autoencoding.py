@@ -18,8 +18,8 @@ from utils.errors import ConfigError
 from utils.plots.clouds import reconstruction_picture, write_ply
 
 # the categories that the published --test shows
-SHOWN = ("02691156", "02818832", "04379243", "04099429", "03948459", "03790512", "03642806", "03467517", "03261776",
-         "03001627", "02958343", "03759954")
+DRAWN_CATEGORIES = ("02691156", "02818832", "04379243", "04099429", "03948459", "03790512", "03642806", "03467517",
+                    "03261776", "03001627", "02958343", "03759954")
 PICTURES_A_VALIDATION = 3
 SPREAD_OVER = 256  # clouds that initialise the codes
 LEAST_CARRIED = 0.01  # of the reconstruction loss with codes exchanged, by the codes
@@ -115,7 +115,7 @@ class Autoencoding(Task):
         """Write a picture and the clouds of the first object of every shown category; returns the folder."""
         data = self.datasets["test"] or self.datasets["val"]
         taxonomies = getattr(data, "taxonomies", data.class_names)
-        chosen = [label for label, name in enumerate(taxonomies) if name in SHOWN] or range(len(taxonomies))
+        chosen = [label for label, name in enumerate(taxonomies) if name in DRAWN_CATEGORIES] or range(len(taxonomies))
         labels = np.asarray(data.labels)
         folder = self.experiment.folder / "reconstructions"
         self.model.eval()

@@ -65,7 +65,7 @@ class Pretraining(Task):
         npoints = self.datasets["train"].npoints
         train, test = (extract_features(self.model, loader, self.experiment.device, npoints)
                        for loader in self.probe_loaders)
-        return {"SVM": distributed.from_main(lambda: linear_svm(train, test, self.experiment.args.seed))}
+        return {"SVM": distributed.broadcast_from_main(lambda: linear_svm(train, test, self.experiment.args.seed))}
 
 
 def run(args):

@@ -38,7 +38,7 @@ def run(args):
     with experiment.autocast():
         train, test = (extract_features(model, build_loader(experiment, data, 2 * config.total_bs), experiment.device,
                                         config.get("npoints", data.npoints)) for data in datasets.values())
-    accuracies = distributed.from_main(lambda: report(experiment, train, test))
+    accuracies = distributed.broadcast_from_main(lambda: report(experiment, train, test))
     experiment.close()
     return accuracies
 

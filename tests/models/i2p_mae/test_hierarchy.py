@@ -14,7 +14,7 @@ from models.i2p_mae.encoder import (
     inherit_masks,
     visible_first,
 )
-from models.layers.feature_propagation import TokenPropagation
+from models.layers.feature_propagation import ResidualFeaturePropagation
 from models.layers.patches import PatchEncoder, gather
 from models.layers.transformer import Attention
 from utils.errors import ConfigError, DataError
@@ -153,7 +153,7 @@ def test_merging_is_a_patch_encoder_over_the_children(training):
 
 
 def test_propagation_is_the_plain_formula():
-    propagation = TokenPropagation(6, 4, 2).eval()
+    propagation = ResidualFeaturePropagation(6, 4, 2).eval()
     for module in propagation.modules():
         if isinstance(module, torch.nn.BatchNorm1d):
             torch.nn.init.normal_(module.running_mean)

@@ -121,8 +121,8 @@ def test_the_2d_loss_is_the_mean_squared_error_of_visible_tokens():
     with torch.no_grad():
         model.rec_head_2d.weight.zero_()
         model.rec_head_2d.bias.fill_(0.5)
-        model.image_models[0].model.norm.weight.zero_()
-        model.image_models[0].model.norm.bias.fill_(2.0)
+        model._image_model.model.norm.weight.zero_()
+        model._image_model.model.norm.bias.fill_(2.0)
     assert model(POINTS, mask)["loss_2d"].item() == pytest.approx(1.5 ** 2, rel=1e-5)
 
 
@@ -145,7 +145,7 @@ def test_what_the_image_model_attends_to_is_seen():
     model = build(mask_ratio=0.875).eval()  # one of eight tokens is seen
     slopes = torch.tensor([1.0, -1, 1]).repeat(3).view(9, 1, 1)  # view-major
     attention = 1e5 * slopes * torch.arange(196.0).view(1, 14, 14)
-    model.image_models = (lambda images: (torch.zeros(9, 24, 14, 14), attention),)
+    model._image_model = lambda images: (torch.zeros(9, 24, 14, 14), attention)
     out = model(POINTS)
     assert (~out["mask"]).sum(1).tolist() == [1] * 3
     assert (~out["mask"]).int().argmax(1).tolist() == out["saliency"].argmax(1).tolist()
@@ -176,7 +176,7 @@ def test_without_need_there_is_no_image_model(monkeypatch):
 
 def test_the_image_model_is_no_part_of_the_model():
     model = build().train()
-    image_model = model.image_models[0]
+    image_model = model._image_model
     assert not any("image" in name for name in (*model.state_dict(), *dict(model.named_parameters())))
     assert not image_model.training
     before = image_model.model.pos_embed.clone()
