@@ -1,7 +1,7 @@
 """Testing on the objects of ShapeNetPart, plain and by votes."""
 import torch
 
-from tools.engine.run import open_experiment, summarize
+from tools.engine.run import open_run, summarize
 from tools.tasks.segmentation import PartSegmentation
 from utils import distributed
 from utils.plots.clouds import write_ply
@@ -12,25 +12,25 @@ DRAWN_PER_CATEGORY = 2  # objects of each category
 
 def test(args):
     """Log the scores of one plain pass and of the mean over ``vote.times`` augmented views; returns both."""
-    experiment = open_experiment(args)
-    task = PartSegmentation(experiment)
+    run = open_run(args)
+    task = PartSegmentation(run)
     task.model.eval()
-    summarize(experiment, task.model, task.datasets)
+    summarize(run, task.model, task.datasets)
     results = {}
-    with torch.inference_mode(), experiment.autocast():
+    with torch.inference_mode(), run.autocast():
         for name, times in (("Plain", 0), (f"Mean of {task.times} views", task.times)):
             results[name] = task.evaluate(-1, {}, times)
             shown = "  ".join(f"{key} {value:.2f}" for key, value in results[name].items())
-            experiment.log.info("%s  %s", name, shown)
+            run.log.info("%s  %s", name, shown)
         if args.visual and distributed.is_main():
-            draw(experiment, task)
-    experiment.close()
+            draw(run, task)
+    run.close()
     return results
 
 
-def draw(experiment, task):
+def draw(run, task):
     """Write pictures and coloured ``.ply`` files of prediction and truth of the first objects of every category."""
-    data, folder, seen = task.datasets["val"], experiment.folder / "parts", {}
+    data, folder, seen = task.datasets["val"], run.folder / "parts", {}
     folder.mkdir(exist_ok=True)
     for index, number in enumerate(data.labels.tolist()):
         seen[number] = seen.get(number, 0) + 1
@@ -46,4 +46,4 @@ def draw(experiment, task):
         relative = {kind: [parts.index(value) for value in values.tolist()] for kind, values in labels.items()}
         labelled_picture(folder / f"{name}.png", points.numpy(), relative, [f"part {part}" for part in parts], name,
                          above=False)
-        experiment.log.info("%s", folder / f"{name}.png")
+        run.log.info("%s", folder / f"{name}.png")

@@ -7,7 +7,7 @@ import torch
 
 from semantic_segmentation.whole_scene import label_room
 from tools.engine.metrics import confusion, segmentation_scores
-from tools.engine.run import open_experiment, summarize
+from tools.engine.run import open_run, summarize
 from tools.tasks.segmentation import RoomSegmentation, iou_table
 from utils import distributed
 from utils.files import replacing
@@ -25,37 +25,37 @@ def test(args):
     ``predictions/<room>.npy`` holds the class of each point (N,) uint8, in the order of the room's file. With
     ``--visual`` coloured ``.ply`` files of prediction and truth and a picture from above are written beside it.
     """
-    experiment = open_experiment(args)
-    task = RoomSegmentation(experiment)
+    run = open_run(args)
+    task = RoomSegmentation(run)
     data, model = task.datasets["val"], task.model.eval()
-    summarize(experiment, model, task.datasets)
+    summarize(run, model, task.datasets)
     names, results = data.class_names, []
     trained = task.given_notes.get("test_area", data.test_area)
     if trained != data.test_area:
         warnings.warn(f"{args.ckpts} was trained with Area {trained} held out, so it has seen Area {data.test_area}: "
                       f"give --test_area {trained}", stacklevel=2)
-    folder = experiment.folder / "predictions"
+    folder = run.folder / "predictions"
     folder.mkdir(parents=True, exist_ok=True)
     for room in data.all_rooms[distributed.rank()::distributed.world_size()]:
         start = time.perf_counter()
-        with experiment.autocast():
-            prediction = label_room(model, room, len(names), data.npoints, task.times, experiment.config.total_bs,
-                                    experiment.device, args.seed)
+        with run.autocast():
+            prediction = label_room(model, room, len(names), data.npoints, task.times, run.config.total_bs,
+                                    run.device, args.seed)
         counts = confusion(torch.from_numpy(prediction), torch.from_numpy(np.array(room.label)), len(names))
         scores, _ = segmentation_scores(counts)
         results.append((room.name, len(room), scores, counts))
         shown = "  ".join(f"{key} {value:.2f}" for key, value in scores.items())
-        experiment.log.info("%s  %s  %.0f s", room.name, shown, time.perf_counter() - start)
+        run.log.info("%s  %s  %.0f s", room.name, shown, time.perf_counter() - start)
         write(folder, room, prediction, args.visual, names)
     results = sorted(distributed.gather_list(results), key=lambda result: result[0])
     rows = [["Room", "points", "mIoU", "OA", "mAcc"]]
     rows += [[name, str(points), *(f"{scores[key]:.2f}" for key in rows[0][2:])] for name, points, scores, _ in results]
     total = sum(counts for *_, counts in results)
     scores, ious = segmentation_scores(total)
-    experiment.log.info("%s\n\n%s", align(rows), iou_table(names, ious, total.sum(1)))
-    experiment.log.info("All %d rooms, %d votes  %s", len(data.all_rooms), task.times,
-                        "  ".join(f"{key} {value:.2f}" for key, value in scores.items()))
-    experiment.close()
+    run.log.info("%s\n\n%s", align(rows), iou_table(names, ious, total.sum(1)))
+    run.log.info("All %d rooms, %d votes  %s", len(data.all_rooms), task.times,
+                 "  ".join(f"{key} {value:.2f}" for key, value in scores.items()))
+    run.close()
     return scores
 
 

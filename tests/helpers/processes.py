@@ -66,7 +66,7 @@ class SameNoise(trainer.Trainer):
 
 def main():
     trainer.seed_step = lambda seed, iteration: torch.manual_seed(mixed_seed(seed, 0, iteration))
-    trainer.fit = lambda experiment, task: SameNoise(experiment, task).fit()
+    trainer.fit = lambda run, task: SameNoise(run, task).fit()
     for module, argv in json.loads(pathlib.Path(sys.argv[1]).read_text()):
         argv = [text.replace("{n}", os.environ.get("WORLD_SIZE", "1")) for text in argv]
         sys.argv = [module, *argv]

@@ -7,7 +7,7 @@ import torch
 import yaml
 
 from tools.benchmarks.timing import median_ms
-from tools.engine.run import open_experiment
+from tools.engine.run import open_run
 from tools.engine.trainer import Trainer
 from tools.tasks import autoencoding, classification, pretraining
 from utils.parser import autoencoder_arguments, main_arguments
@@ -50,9 +50,9 @@ def measure_stage(stage, args, device, gflops):
         argv = ["--config", small_data(config, model, data, args.batch, folder), "--work_dir", folder,
                 "--device", args.device, "--amp", args.amp, "--num_workers", "0"]
         argv += ["--compile"] * args.compile + ["--scratch_model"] * (stage == "finetune")
-        experiment = open_experiment(arguments(argv))
-        experiment.log.setLevel("ERROR")
-        trainer = Trainer(experiment, task_class(experiment))
+        run = open_run(arguments(argv))
+        run.log.setLevel("ERROR")
+        trainer = Trainer(run, task_class(run))
         trainer.model.train()
         batches = list(trainer.task.loader)
         reset_peak(device)
@@ -60,7 +60,7 @@ def measure_stage(stage, args, device, gflops):
         flops = counted_flops(lambda: trainer.step(batches[next(calls) % len(batches)]))
         trainer.step(batches[0])
         step_ms = median_ms(lambda: trainer.step(batches[next(calls) % len(batches)]), device, least=STEPS)
-        experiment.records.close()
+        run.records.close()
     seconds = step_ms / 1e3
     return {
         "amp": args.amp, "compile": args.compile, "batch": args.batch, "step_ms": round(step_ms, 2),

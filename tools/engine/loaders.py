@@ -11,16 +11,16 @@ from utils.errors import ConfigError
 LARGEST_EVALUATION_BATCH = 64
 
 
-def build_dataset(experiment, split):
+def build_dataset(run, split):
     """Build the data set of ``config.dataset.<split>``, or return None where the config has none."""
-    section = experiment.config.dataset.get(split)
+    section = run.config.dataset.get(split)
     if section is None:
         return None
     if "_base_" not in section:
-        raise ConfigError(f"{experiment.args.config}: key 'dataset.{split}._base_' is missing")
+        raise ConfigError(f"{run.args.config}: key 'dataset.{split}._base_' is missing")
     with distributed.local_rank_zero_first():  # some data sets write a cache
         dataset = build_dataset_from_cfg(section._base_, section.get("others", {}), f"dataset.{split}")
-    dataset.set_seed(experiment.args.seed)
+    dataset.set_seed(run.args.seed)
     return dataset
 
 
@@ -70,20 +70,20 @@ class EvaluationBatches(Sampler):
             yield list(range(number * self.batch_size, min((number + 1) * self.batch_size, self.size)))
 
 
-def build_loader(experiment, dataset, batch_size, train=False):
+def build_loader(run, dataset, batch_size, train=False):
     """Return a loader of ``dataset`` that gives this process its share of batches of ``batch_size`` clouds.
 
     For training they are shuffled, and the last one is dropped if it is not full.
     """
     if train and len(dataset) < batch_size:
         raise ConfigError(f"total_bs is {batch_size}, but the training set has only {len(dataset)} clouds")
-    workers = experiment.args.num_workers
+    workers = run.args.num_workers
     if workers:
         atexit.register(signals.end_workers)  # before multiprocessing's own, which would wait for them without a limit
-    batches = (TrainingBatches(len(dataset), batch_size, experiment.args.seed) if train else
+    batches = (TrainingBatches(len(dataset), batch_size, run.args.seed) if train else
                EvaluationBatches(len(dataset), min(batch_size, LARGEST_EVALUATION_BATCH)))
     return DataLoader(dataset, batch_sampler=batches, num_workers=workers, persistent_workers=workers > 0,
-                      pin_memory=experiment.device.type == "cuda", worker_init_fn=_start_worker)
+                      pin_memory=run.device.type == "cuda", worker_init_fn=_start_worker)
 
 
 def _start_worker(number):

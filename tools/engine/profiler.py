@@ -15,12 +15,12 @@ class StepProfile:
     trace for https://ui.perfetto.dev.
     """
 
-    def __init__(self, experiment):
-        self.experiment, self.profiler, self.written = experiment, None, False
+    def __init__(self, run):
+        self.run, self.profiler, self.written = run, None, False
         self.steps = 0
-        if experiment.args.profile and distributed.is_main():
+        if run.args.profile and distributed.is_main():
             kinds = [torch.profiler.ProfilerActivity.CPU]
-            kinds += [torch.profiler.ProfilerActivity.CUDA] * (experiment.device.type == "cuda")
+            kinds += [torch.profiler.ProfilerActivity.CUDA] * (run.device.type == "cuda")
             self.profiler = torch.profiler.profile(
                 activities=kinds, on_trace_ready=self.write,
                 schedule=torch.profiler.schedule(skip_first=SKIPPED, wait=0, warmup=WARMUP, active=STEPS, repeat=1))
@@ -34,7 +34,7 @@ class StepProfile:
         if self.profiler:
             self.profiler.stop()
             if not self.written:
-                self.experiment.log.warning("--profile: the run was too short for one")
+                self.run.log.warning("--profile: the run was too short for one")
 
     def step(self):
         """Say that a training step is done."""
@@ -44,12 +44,12 @@ class StepProfile:
 
     def write(self, profiler):
         """Write what was recorded."""
-        folder = self.experiment.folder
-        by = f"self_{self.experiment.device.type}_time_total"
+        folder = self.run.folder
+        by = f"self_{self.run.device.type}_time_total"
         self.written = True
         with saying_what(folder / "profile.txt"), replacing(folder / "profile.txt") as file:
             file.write(profiler.key_averages().table(sort_by=by, row_limit=30).encode())
         profiler.export_chrome_trace(str(folder / "profile.json"))
-        self.experiment.log.info("Profile of %s steps: %s, and %s for https://ui.perfetto.dev",
-                                 "the last" if self.steps < LAST_STEP else STEPS, folder / "profile.txt",
-                                 folder / "profile.json")
+        self.run.log.info("Profile of %s steps: %s, and %s for https://ui.perfetto.dev",
+                          "the last" if self.steps < LAST_STEP else STEPS, folder / "profile.txt",
+                          folder / "profile.json")

@@ -24,7 +24,7 @@ AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclasses.dataclass
-class Experiment:
+class Run:
     """What a runner and the trainer share; ``folder`` holds checkpoints, the resolved config and the log."""
 
     args: object
@@ -48,7 +48,7 @@ class Experiment:
                           self.folder.parent / "TFBoard" / self.folder.name)
 
 
-def open_experiment(args):
+def open_run(args):
     """Read the config, join the other processes, seed every generator, and make the folder ``args.folder``."""
     config = load_config(args.config, args.set)
     if not args.testing:
@@ -67,12 +67,12 @@ def open_experiment(args):
     again = distributed.all_reduce_max(distributed.restarts()) > 0  # machines count for themselves
     args.resume = distributed.broadcast_from_main(lambda: whether_to_resume(args, again))
     if not distributed.is_main():
-        return Experiment(args, config, device, args.folder, silent_log(), NoRecords())
+        return Run(args, config, device, args.folder, silent_log(), NoRecords())
     try:
         log, records = open_folder(args, config)
     except OSError as error:
         raise UserError(f"the experiment's folder {args.folder} cannot be written: {error.strerror}") from error
-    return Experiment(args, config, device, args.folder, log, records)
+    return Run(args, config, device, args.folder, log, records)
 
 
 def whether_to_resume(args, again):
@@ -155,17 +155,17 @@ def seed_everything(seed, deterministic):
         torch.backends.cudnn.benchmark = False
 
 
-def summarize(experiment, model, datasets):
+def summarize(run, model, datasets):
     """Log what is about to run: device, operators, data and parameters. ``datasets`` maps a name to a data set."""
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     total = sum(p.numel() for p in model.parameters())
-    device = experiment.device
+    device = run.device
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    experiment.log.info("Experiment  %s", experiment.folder)
+    run.log.info("Experiment  %s", run.folder)
     count = distributed.world_size()
     processes = f"{count} processes, each with " if count > 1 else ""
-    experiment.log.info("Device      %s%s; operators: %s; precision: %s", processes, name,
-                        extensions.backend(device), "float32" if experiment.args.amp == "off" else experiment.args.amp)
-    experiment.log.info("Data        %s", "; ".join(f"{split}: {data.describe()}" for split, data in datasets.items()))
-    experiment.log.info("Model       %s: %.2f M parameters, %.2f M trained, %.2f M frozen", type(model).__name__,
-                        total / 1e6, trained / 1e6, (total - trained) / 1e6)
+    run.log.info("Device      %s%s; operators: %s; precision: %s", processes, name,
+                 extensions.backend(device), "float32" if run.args.amp == "off" else run.args.amp)
+    run.log.info("Data        %s", "; ".join(f"{split}: {data.describe()}" for split, data in datasets.items()))
+    run.log.info("Model       %s: %.2f M parameters, %.2f M trained, %.2f M frozen", type(model).__name__,
+                 total / 1e6, trained / 1e6, (total - trained) / 1e6)

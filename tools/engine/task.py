@@ -1,21 +1,21 @@
 """What the trainer asks of a task."""
 from torch.utils.data import DataLoader
 
-from tools.engine.run import Experiment
+from tools.engine.run import Run
 
 
 class Task:
     """What one step and one evaluation are; a subclass for each kind of training.
 
     Attributes:
-        experiment: the run's surroundings.
+        run: what the run has: arguments, config, device, folder, log and records.
         model: the network, on its device.
         loader: of training batches.
         metrics: names of metrics → the checkpoint of the epoch that is best by them; the first counts.
         notes: plain values that checkpoints carry for those who use them.
     """
 
-    experiment: Experiment
+    run: Run
     loader: DataLoader
     metrics: dict[str, str]
     notes: dict

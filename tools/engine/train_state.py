@@ -29,20 +29,20 @@ class Progress:
 class TrainState:
     """Model, optimizer, schedule and progress of one training, which ``state`` gives and ``load`` takes up again."""
 
-    def __init__(self, experiment, task):
-        self.experiment, self.task, self.model = experiment, task, task.model
-        args, config = experiment.args, experiment.config
+    def __init__(self, run, task):
+        self.run, self.task, self.model = run, task, task.model
+        args, config = run.args, run.config
         if args.sync_bn and distributed.world_size() > 1:
-            synchronize_norms(self.model, experiment.device)
+            synchronize_norms(self.model, run.device)
         self.optimizer = build_optimizer(config.optimizer, self.model)
         self.scheduler = build_scheduler(config.scheduler, self.optimizer)
-        self.scaler = torch.amp.GradScaler(experiment.device.type, enabled=args.amp == "fp16")
+        self.scaler = torch.amp.GradScaler(run.device.type, enabled=args.amp == "fp16")
         self.ema = Ema(self.model, args.ema) if args.ema else None
         self.progress, self.means = Progress(), AverageMeter()
 
     def update(self):
         """Clip the gradients and take one optimizer step."""
-        limit = self.experiment.config.get("grad_norm_clip")
+        limit = self.run.config.get("grad_norm_clip")
         if limit:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)
@@ -60,7 +60,7 @@ class TrainState:
             "epoch": progress.epoch - 1, "step": progress.step, "iteration": progress.iteration,
             "metrics": progress.metrics, "best_metrics": progress.best.get(next(iter(self.task.metrics)), {}),
             "best": progress.best, "notes": self.task.notes, "scaler": self.scaler.state_dict(),
-            "means": distributed.gather_list([self.means.state()]), "records": self.experiment.records.lines,
+            "means": distributed.gather_list([self.means.state()]), "records": self.run.records.lines,
             "processes": distributed.world_size(),
         }
         if self.ema:  # what a checkpoint is used for are the averages; training goes on with its own weights
@@ -88,7 +88,7 @@ class TrainState:
         self.progress = Progress(epoch, state.get("step", 0), state.get("iteration", epoch * len(self.task.loader)),
                                  state.get("metrics", {}), state.get("best", best))
         self.means = AverageMeter.of(state.get("means", []))
-        self.experiment.records.rewind(state.get("records"))
+        self.run.records.rewind(state.get("records"))
 
     def load_model(self, state, path):
         """Load the weights of a training's ``state``, and their averages where ``--ema`` asks for them."""
@@ -99,4 +99,4 @@ class TrainState:
             if "trained_model" in state:
                 self.ema.load(weights, state["ema_updates"])
         elif "trained_model" in state:
-            self.experiment.log.warning("The run had --ema and goes on without: its averages are given up")
+            self.run.log.warning("The run had --ema and goes on without: its averages are given up")

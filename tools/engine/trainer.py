@@ -20,25 +20,25 @@ from utils.files import saying_what
 class Trainer(TrainState):
     """A training that goes on epoch by epoch, and is saved and resumed."""
 
-    def __init__(self, experiment, task):
-        super().__init__(experiment, task)
+    def __init__(self, run, task):
+        super().__init__(run, task)
         self.request = signals.StopRequest()
         self.stop_signal = 0  # the signal, sent to any process, that ends the run; 0 is none
-        self.saved = SavedRun(experiment.folder, experiment.log)
+        self.saved = SavedRun(run.folder, run.log)
         self.saved_at = 0  # the iteration of its last checkpoint
-        if experiment.args.resume:
+        if run.args.resume:
             self.resume()
-        if experiment.args.compile:
+        if run.args.compile:
             self.model.compile()
-        self.parallel = distributed.synchronized(self.model, experiment.device)
+        self.parallel = distributed.synchronized(self.model, run.device)
 
     def fit(self):
         """Train from the current epoch to ``max_epoch``, which is included, as published."""
-        last, progress = self.experiment.config.max_epoch, self.progress
-        with self.request, StepProfile(self.experiment) as profile:
+        last, progress = self.run.config.max_epoch, self.progress
+        with self.request, StepProfile(self.run) as profile:
             if progress.iteration == 0:
                 self.saved.archive_previous_run()
-                self.experiment.records.rewind(0)
+                self.run.records.rewind(0)
                 self.evaluate(-1, "Before training")
             while progress.epoch <= last:
                 epoch = progress.epoch
@@ -46,7 +46,7 @@ class Trainer(TrainState):
                 self.scheduler.step(epoch)
                 progress.epoch, progress.step = epoch + 1, 0
                 files = []
-                if epoch == last or (epoch and epoch % self.experiment.args.val_freq == 0):
+                if epoch == last or (epoch and epoch % self.run.args.val_freq == 0):
                     files = self.evaluate(epoch, f"Epoch {epoch}/{last}")
                 for name in (*files, LAST):  # the last one knows that the best is written
                     self.save(name)
@@ -55,7 +55,7 @@ class Trainer(TrainState):
 
     def train_epoch(self, epoch, last, profile):
         """Go through the training data once, or through what is left of it in a run that was interrupted."""
-        task, progress, args = self.task, self.progress, self.experiment.args
+        task, progress, args = self.task, self.progress, self.run.args
         task.loader.dataset.set_epoch(epoch)
         task.loader.batch_sampler.set_epoch(epoch, progress.step)
         self.model.train()
@@ -64,7 +64,7 @@ class Trainer(TrainState):
         with tqdm(task.loader, f"Epoch {epoch}/{last}", len(task.loader), initial=begun, unit="batch", leave=False,
                   dynamic_ncols=True, disable=None if distributed.is_main() else True) as bar:
             for batch in bar:
-                update = (progress.step + 1) % self.experiment.config.step_per_update == 0
+                update = (progress.step + 1) % self.run.config.step_per_update == 0
                 update = update or progress.step + 1 == len(task.loader)
                 losses = self.step(batch, update)
                 self.means.add(losses, len(batch[0]))
@@ -75,7 +75,7 @@ class Trainer(TrainState):
                     self.save(LAST)
                 if update:
                     self.stop_if_signalled(self.stop_signal)
-        clouds = (progress.step - begun) * self.experiment.config.total_bs
+        clouds = (progress.step - begun) * self.run.config.total_bs
         self.report(epoch, last, rate, clouds / (time.perf_counter() - start))
 
     def step(self, batch, update=True):
@@ -84,13 +84,13 @@ class Trainer(TrainState):
         There ``loss`` is a number, the mean over all processes, read once, which is the only wait for a GPU; with it
         comes the signal that any of them was sent: ``stop_signal``.
         """
-        experiment, progress = self.experiment, self.progress
-        batch = [part.to(experiment.device, non_blocking=True) for part in batch]
-        seed_step(experiment.args.seed, progress.iteration)
+        run, progress = self.run, self.progress
+        batch = [part.to(run.device, non_blocking=True) for part in batch]
+        seed_step(run.args.seed, progress.iteration)
         with contextlib.nullcontext() if update else distributed.accumulating(self.parallel):
-            with experiment.autocast():
+            with run.autocast():
                 losses = self.task.losses(self.parallel, batch, progress.iteration)
-            self.scaler.scale(losses["loss"] / experiment.config.step_per_update).backward()
+            self.scaler.scale(losses["loss"] / run.config.step_per_update).backward()
         value, self.stop_signal = distributed.reduce_loss_and_signal(losses["loss"].detach(), self.request.number)
         if not math.isfinite(value):
             self.end_nonfinite(losses["loss"].item(), batch)
@@ -103,9 +103,9 @@ class Trainer(TrainState):
         """Log and write down the means of an epoch's losses, and begin new ones."""
         values = self.means.values()
         self.means = AverageMeter()
-        self.experiment.log.info("Epoch %d/%d  %s  lr %.2e  %.0f clouds/s", epoch, last,
-                                 "  ".join(f"{name} {value:.5g}" for name, value in values.items()), rate, speed)
-        self.experiment.records.add("train", epoch, self.progress.iteration, {**values, "lr": rate})
+        self.run.log.info("Epoch %d/%d  %s  lr %.2e  %.0f clouds/s", epoch, last,
+                          "  ".join(f"{name} {value:.5g}" for name, value in values.items()), rate, speed)
+        self.run.records.add("train", epoch, self.progress.iteration, {**values, "lr": rate})
         self.task.watch(epoch, values)
 
     def evaluate(self, epoch, title):
@@ -114,12 +114,12 @@ class Trainer(TrainState):
         distributed.broadcast_buffers(self.model)
         progress = self.progress
         averaged = self.ema.applied(self.model) if self.ema else contextlib.nullcontext()
-        with averaged, torch.inference_mode(), self.experiment.autocast():
+        with averaged, torch.inference_mode(), self.run.autocast():
             metrics = self.task.evaluate(epoch, progress.best)
         if metrics is None:
             return []
-        self.experiment.log.info("%s  %s", title, "  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
-        self.experiment.records.add("val", epoch, progress.iteration, metrics)
+        self.run.log.info("%s  %s", title, "  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
+        self.run.records.add("val", epoch, progress.iteration, metrics)
         if epoch < 0:
             return []
         progress.metrics = metrics
@@ -131,7 +131,7 @@ class Trainer(TrainState):
     def end_nonfinite(self, loss, batch):
         """End the run for a loss that is NaN or infinite in one process, which saves its batch and weights."""
         progress, mine = self.progress, not math.isfinite(loss)
-        path = self.experiment.folder / f"nonfinite-step{f'-{distributed.rank()}' if distributed.rank() else ''}.pth"
+        path = self.run.folder / f"nonfinite-step{f'-{distributed.rank()}' if distributed.rank() else ''}.pth"
         if mine:
             with saying_what(path):
                 checkpoint.save({"batch": [part.cpu() for part in batch], "base_model": self.model.state_dict(),
@@ -146,7 +146,7 @@ class Trainer(TrainState):
             return
         if self.saved_at < self.progress.iteration:
             self.save(LAST)
-        path = self.experiment.folder / LAST
+        path = self.run.folder / LAST
         raise signals.stopped(number, f"{path} holds all {self.progress.iteration} steps; go on with --resume")
 
     def save(self, name):
@@ -165,7 +165,7 @@ class Trainer(TrainState):
 
     def say_resumed(self, path, state):
         """Log where the run goes on, and what cannot be as it would have been."""
-        progress, log = self.progress, self.experiment.log
+        progress, log = self.progress, self.run.log
         within = f" and {progress.step} steps of the next" if progress.step else ""
         log.info("Resuming after epoch %d%s of %s", progress.epoch - 1, within, path)
         before, now = state.get("processes", 1), distributed.world_size()
@@ -175,6 +175,6 @@ class Trainer(TrainState):
                         before, "es" * (before > 1), now)
 
 
-def fit(experiment, task):
-    """Train ``task`` in ``experiment``; returns its Progress, with the last and best metrics."""
-    return Trainer(experiment, task).fit()
+def fit(run, task):
+    """Train ``task`` in ``run``; returns its Progress, with the last and best metrics."""
+    return Trainer(run, task).fit()

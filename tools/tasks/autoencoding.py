@@ -9,7 +9,7 @@ from tools.engine import trainer
 from tools.engine.loaders import build_dataset, build_loader
 from tools.engine.metrics import CategoryTable, reconstruction_metrics
 from tools.engine.optim import cosine_ramp
-from tools.engine.run import open_experiment, summarize
+from tools.engine.run import open_run, summarize
 from tools.engine.task import Task
 from utils import distributed
 from utils.checkpoint import load_model, read_weights
@@ -30,41 +30,41 @@ class Autoencoding(Task):
 
     warned = False
 
-    def __init__(self, experiment):
-        self.experiment = experiment
-        config = experiment.config
+    def __init__(self, run):
+        self.run = run
+        config = run.config
         self.metrics = {config.get("consider_metric", "CDL1"): "ckpt-best.pth"}
         self.notes = {"model": plain(config.model)}
-        path, section = experiment.args.ckpts or experiment.args.start_ckpts, {**config.model}
-        if (path or experiment.args.resume) and "visual_embed_type" in section:  # the file holds these weights too
+        path, section = run.args.ckpts or run.args.start_ckpts, {**config.model}
+        if (path or run.args.resume) and "visual_embed_type" in section:  # the file holds these weights too
             section |= without_weights(section)
         self.model = build_model_from_cfg(section)
         if path:
-            experiment.log.info(load_model(self.model, read_weights(path), path))
-        self.model.to(experiment.device)
-        self.datasets = {split: build_dataset(experiment, split) for split in ("train", "val", "test")}
+            run.log.info(load_model(self.model, read_weights(path), path))
+        self.model.to(run.device)
+        self.datasets = {split: build_dataset(run, split) for split in ("train", "val", "test")}
         if self.datasets["val"] is None:
-            raise ConfigError(f"{experiment.args.config}: key 'dataset.val' is missing; stage I needs it")
+            raise ConfigError(f"{run.args.config}: key 'dataset.val' is missing; stage I needs it")
         for key in ("temp", "kldweight"):
             if key not in config:
-                raise ConfigError(f"{experiment.args.config}: key '{key}' is missing; stage I needs it")
-        if config.get("code_spread") and not (path or experiment.args.resume):
+                raise ConfigError(f"{run.args.config}: key '{key}' is missing; stage I needs it")
+        if config.get("code_spread") and not (path or run.args.resume):
             self.spread_codes(config.code_spread)
-        if not experiment.args.testing:
-            self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
-        self.val_loader = build_loader(experiment, self.datasets["val"], config.total_bs)
+        if not run.args.testing:
+            self.loader = build_loader(run, self.datasets["train"], config.total_bs, train=True)
+        self.val_loader = build_loader(run, self.datasets["val"], config.total_bs)
 
     def spread_codes(self, scale):
         """Initialise the codes from training clouds, spread evenly over the data set; see DiscreteVAE."""
         data = self.datasets["train"]
         chosen = np.linspace(0, len(data) - 1, min(len(data), SPREAD_OVER)).astype(int)
         points = torch.stack([data[index][0] for index in chosen.tolist()])
-        self.model.train().spread_codes(points.to(self.experiment.device), scale)
+        self.model.train().spread_codes(points.to(self.run.device), scale)
 
     def losses(self, model, batch, iteration):
         points, _ = batch
-        temperature = cosine_ramp(self.experiment.config.temp, iteration)
-        kld_weight = cosine_ramp(self.experiment.config.kldweight, iteration)
+        temperature = cosine_ramp(self.run.config.temp, iteration)
+        kld_weight = cosine_ramp(self.run.config.kldweight, iteration)
         return {**model(points, temperature, kld_weight), "temperature": temperature, "kld_weight": kld_weight}
 
     def evaluate(self, epoch, best):
@@ -78,7 +78,7 @@ class Autoencoding(Task):
         table, parts, shown = CategoryTable(data.class_names, getattr(data, "taxonomies", None)), [], 0
         losses = []
         for points, label in self.val_loader:
-            points = points.to(self.experiment.device)
+            points = points.to(self.run.device)
             out = self.model(points)
             coarse = reconstruction_metrics(out["whole_coarse"].float(), points)
             values = {**reconstruction_metrics(out["whole_fine"].float(), points), "CDL1-coarse": coarse["CDL1"]}
@@ -86,14 +86,14 @@ class Autoencoding(Task):
             losses.append((len(points), out["recon_loss"].item(), self.model.shuffled_loss(points).item()))
             for index in range(min(PICTURES_A_VALIDATION - shown, len(points)) if distributed.is_main() else 0):
                 image = reconstruction_picture(None, as_clouds(points, out, index), data.class_names[label[index]])
-                self.experiment.records.image(f"reconstruction/{shown}", image, epoch)
+                self.run.records.image(f"reconstruction/{shown}", image, epoch)
                 shown += 1
         parts = distributed.gather_list(parts)
         for label, values, _ in parts:
             table.add(label, values)
         codes = torch.cat([codes for _, _, codes in parts])
         count, recon, shuffled = np.array(distributed.gather_list(losses)).T
-        self.experiment.log.info("%s", table.render())
+        self.run.log.info("%s", table.render())
         metrics = {**table.overall(), "perplexity": codebook_perplexity(codes, self.model.num_tokens).item(),
                    "recon": 1000 * np.average(recon, weights=count),
                    "recon-shuffled": 1000 * np.average(shuffled, weights=count)}
@@ -106,7 +106,7 @@ class Autoencoding(Task):
         carried = 1 - metrics["recon"] / metrics["recon-shuffled"]
         if carried < LEAST_CARRIED and not self.warned:
             self.warned = True
-            self.experiment.log.warning(
+            self.run.log.warning(
                 "The codes carry %.1f %% of the reconstruction (perplexity %.1f): a student of this autoencoder has "
                 "little to learn. Keys that help: temp and kldweight scaled to the length of the run, code_spread, "
                 "model.code_noise; see docs/pretraining.md", 100 * carried, metrics["perplexity"])
@@ -117,13 +117,13 @@ class Autoencoding(Task):
         taxonomies = getattr(data, "taxonomies", data.class_names)
         chosen = [label for label, name in enumerate(taxonomies) if name in DRAWN_CATEGORIES] or range(len(taxonomies))
         labels = np.asarray(data.labels)
-        folder = self.experiment.folder / "reconstructions"
+        folder = self.run.folder / "reconstructions"
         self.model.eval()
         for label in chosen:
             if not (labels == label).any():
                 continue
             index = int(np.argmax(labels == label))
-            points = data[index][0].unsqueeze(0).to(self.experiment.device)
+            points = data[index][0].unsqueeze(0).to(self.run.device)
             with torch.inference_mode():
                 clouds = as_clouds(points, self.model(points), 0)
             name = f"{data.class_names[label]}_{index}".replace(" ", "-").replace("/", "-")
@@ -131,7 +131,7 @@ class Autoencoding(Task):
             reconstruction_picture(folder / f"{name}.png", clouds, data.class_names[label])
             for part, cloud in clouds.items():
                 write_ply(folder / name / f"{part}.ply", cloud)
-            self.experiment.log.info("%s", folder / f"{name}.png")
+            self.run.log.info("%s", folder / f"{name}.png")
         return folder
 
 
@@ -143,17 +143,17 @@ def as_clouds(points, out, index):
 
 def run(args):
     """Train, validate (``--val``) or draw (``--test``) as ``args`` say."""
-    experiment = open_experiment(args)
-    task = Autoencoding(experiment)
-    summarize(experiment, task.model, {split: data for split, data in task.datasets.items() if data is not None})
+    run = open_run(args)
+    task = Autoencoding(run)
+    summarize(run, task.model, {split: data for split, data in task.datasets.items() if data is not None})
     if args.test:
         if distributed.is_main():
             task.draw()
     elif args.val:
         task.model.eval()
-        with torch.inference_mode(), experiment.autocast():
+        with torch.inference_mode(), run.autocast():
             metrics = task.evaluate(0, {})
-        experiment.log.info("Validation  %s", "  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
+        run.log.info("Validation  %s", "  ".join(f"{name} {value:.5g}" for name, value in metrics.items()))
     else:
-        trainer.fit(experiment, task)
-    experiment.close()
+        trainer.fit(run, task)
+    run.close()

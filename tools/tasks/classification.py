@@ -10,7 +10,7 @@ from models.build import MODELS, build_model_from_cfg
 from models.pretrained import notes_in
 from tools.engine import trainer
 from tools.engine.loaders import build_dataset, build_loader
-from tools.engine.run import open_experiment, summarize
+from tools.engine.run import open_run, summarize
 from tools.engine.task import Task
 from tools.tasks import voting
 from utils import checkpoint, distributed
@@ -26,9 +26,9 @@ class Classification(Task):
 
     metrics = {"OA": "ckpt-best.pth", "OA-vote": "ckpt-best_vote.pth"}
 
-    def __init__(self, experiment):
-        self.experiment = experiment
-        config, args = experiment.config, experiment.args
+    def __init__(self, run):
+        self.run = run
+        config, args = run.config, run.args
         if "NAME" in config.model and not MODELS.takes(config.model.NAME, "cls_dim"):
             raise ConfigError(f"{args.config}: a {config.model.NAME} does not classify; give a config of fine-tuning")
         section, names = self.section_and_classes()
@@ -39,9 +39,9 @@ class Classification(Task):
             if args.test and names:
                 check_classes(names, notes_in(content).get("class_names"), path)
             weights = checkpoint.weights_in(content, path)
-            experiment.log.info(checkpoint.load_model(self.model, weights, path, complete=args.test))
-        self.model.to(experiment.device)
-        self.datasets = {split: build_dataset(experiment, split) for split in self.splits()}
+            run.log.info(checkpoint.load_model(self.model, weights, path, complete=args.test))
+        self.model.to(run.device)
+        self.datasets = {split: build_dataset(run, split) for split in self.splits()}
         evaluated = list(self.datasets.values())[-1]
         classes = len(evaluated.class_names)
         if self.model.cls_dim < classes:
@@ -53,8 +53,8 @@ class Classification(Task):
         if config.get("vote", {}).get("times", 1) < 1 or config.get("vote", {}).get("rounds", 1) < 0:
             raise ConfigError(f"{args.config}: vote.times must be at least 1, and vote.rounds at least 0")
         if not args.test:
-            self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
-        self.val_loader = build_loader(experiment, evaluated, 2 * config.total_bs)
+            self.loader = build_loader(run, self.datasets["train"], config.total_bs, train=True)
+        self.val_loader = build_loader(run, evaluated, 2 * config.total_bs)
         self.augment = build_transform(config.get("train_transforms", AUGMENTATION.get(config.model.NAME, ["Rotate"])))
         self.vote_augment = build_transform(config.get("test_transforms", ["ScaleAndTranslate"]))
         self.notes = {"model": plain(section), "npoints": self.npoints, "class_names": list(evaluated.class_names),
@@ -66,7 +66,7 @@ class Classification(Task):
         ``cls_dim`` follows the folders, with a warning where it says otherwise. Raises ConfigError where the folders
         of the splits differ.
         """
-        config, path, decided = self.experiment.config, self.experiment.args.config, {}
+        config, path, decided = self.run.config, self.run.args.config, {}
         for split in self.splits():
             keys = {**config.dataset[split].get("_base_", {}), **config.dataset[split].get("others", {})}
             if keys.get("NAME") in DATASETS.classes:
@@ -81,13 +81,13 @@ class Classification(Task):
                                   f"has {listed(other)}: give both the same classes")
         given = config.model.get("cls_dim")
         if given not in (None, len(names)):
-            self.experiment.log.warning("%s: model.cls_dim is %s, but the data has %d class folders (%s): the model "
-                                        "gets %d outputs", path, given, len(names), listed(names), len(names))
+            self.run.log.warning("%s: model.cls_dim is %s, but the data has %d class folders (%s): the model "
+                                 "gets %d outputs", path, given, len(names), listed(names), len(names))
         return {**config.model, "cls_dim": len(names)}, names
 
     def splits(self):
         """Return the splits to build, the evaluated one last: ``test``, or ``val`` where there is none, for --test."""
-        config, args = self.experiment.config, self.experiment.args
+        config, args = self.run.config, self.run.args
         last = "test" if args.test and "test" in config.dataset else "val"
         if last not in config.dataset:
             raise ConfigError(f"{args.config}: key 'dataset.{last}' is missing; classification needs it")
@@ -102,12 +102,12 @@ class Classification(Task):
         """Return OA and mAcc in percent, with ``--vote`` also those of a vote wherever OA is at its best."""
         logits, labels = [], []
         for points, label in self.val_loader:
-            points = subsample(points.to(self.experiment.device), self.npoints, random=False)
+            points = subsample(points.to(self.run.device), self.npoints, random=False)
             logits.append(self.model(points)["logits"].cpu())
             labels.append(label)
         metrics = self.accuracies(logits, labels)
-        if self.experiment.args.vote and epoch >= 0 and metrics["OA"] >= best.get("OA", metrics)["OA"]:
-            voted = self.vote(voting.collect(self.val_loader, self.experiment.device, self.npoints), seed=epoch)
+        if self.run.args.vote and epoch >= 0 and metrics["OA"] >= best.get("OA", metrics)["OA"]:
+            voted = self.vote(voting.collect(self.val_loader, self.run.device, self.npoints), seed=epoch)
             metrics |= {f"{name}-vote": value for name, value in voted.items()}
         return metrics
 
@@ -118,8 +118,8 @@ class Classification(Task):
 
     def vote(self, clouds, seed):
         """Return OA and mAcc of one vote over ``clouds``."""
-        times = self.experiment.config.get("vote", {}).get("times", voting.TIMES)
-        logits = voting.vote(self.model, clouds, self.npoints, self.vote_augment, times, seed, self.experiment.device)
+        times = self.run.config.get("vote", {}).get("times", voting.TIMES)
+        logits = voting.vote(self.model, clouds, self.npoints, self.vote_augment, times, seed, self.run.device)
         return self.accuracies(logits, [label for _, _, label in clouds])
 
     def test(self):
@@ -128,17 +128,17 @@ class Classification(Task):
         The figure to report is the mean over votes. The best one is chosen by its test accuracy, which makes it too
         high; it is given because published tables hold it.
         """
-        experiment, log = self.experiment, self.experiment.log
+        run, log = self.run, self.run.log
         self.model.eval()
-        rounds = experiment.config.get("vote", {}).get("rounds", voting.ROUNDS)
-        with torch.inference_mode(), experiment.autocast():
+        rounds = run.config.get("vote", {}).get("rounds", voting.ROUNDS)
+        with torch.inference_mode(), run.autocast():
             plain_result = self.evaluate(-1, {})
             log.info("Test  OA %.2f  mAcc %.2f", plain_result["OA"], plain_result["mAcc"])
-            clouds = voting.collect(self.val_loader, experiment.device, self.npoints) if rounds else []
+            clouds = voting.collect(self.val_loader, run.device, self.npoints) if rounds else []
             votes = []
             for index in tqdm(range(rounds), "Voting", unit="vote", leave=False,
                               disable=None if distributed.is_main() else True):
-                votes.append(self.vote(clouds, seed=experiment.args.seed * 1_000_003 + index))
+                votes.append(self.vote(clouds, seed=run.args.seed * 1_000_003 + index))
                 log.info("Vote %d/%d  OA %.2f  mAcc %.2f", index + 1, rounds, votes[-1]["OA"], votes[-1]["mAcc"])
         result = {"test": plain_result, "votes": votes}
         for name in plain_result if votes else ():
@@ -163,15 +163,15 @@ def check_classes(names, trained, path):
 
 def run(args):
     """Train or test a classifier as ``args`` say; returns the trainer's Progress, or what the test gave."""
-    experiment = open_experiment(args)
-    task = Classification(experiment)
-    summarize(experiment, task.model, task.datasets)
+    run = open_run(args)
+    task = Classification(run)
+    summarize(run, task.model, task.datasets)
     if args.test:
         result = task.test()
     else:
-        result = trainer.fit(experiment, task)
-        report(experiment.log, result)
-    experiment.close()
+        result = trainer.fit(run, task)
+        report(run.log, result)
+    run.close()
     return result
 
 

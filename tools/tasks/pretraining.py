@@ -3,7 +3,7 @@ from datasets.transforms import build_transform
 from models import build_model_from_cfg
 from tools.engine import trainer
 from tools.engine.loaders import build_dataset, build_loader
-from tools.engine.run import open_experiment, summarize
+from tools.engine.run import open_run, summarize
 from tools.engine.task import Task
 from tools.tasks.probing import extract_features, linear_svm
 from utils import distributed
@@ -20,21 +20,21 @@ class Pretraining(Task):
     metrics = {"SVM": "ckpt-best.pth"}
     warned = False
 
-    def __init__(self, experiment):
-        self.experiment = experiment
-        config = experiment.config
+    def __init__(self, run):
+        self.run = run
+        config = run.config
         self.model = build_model_from_cfg(config.model)
-        if experiment.args.start_ckpts:
-            path = experiment.args.start_ckpts
-            experiment.log.info(load_model(self.model, read_weights(path), path))
-        self.model.to(experiment.device)
-        self.datasets = {split: build_dataset(experiment, split) for split in ("train", "extra_train", "val")}
-        self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
+        if run.args.start_ckpts:
+            path = run.args.start_ckpts
+            run.log.info(load_model(self.model, read_weights(path), path))
+        self.model.to(run.device)
+        self.datasets = {split: build_dataset(run, split) for split in ("train", "extra_train", "val")}
+        self.loader = build_loader(run, self.datasets["train"], config.total_bs, train=True)
         self.augment = build_transform(config.get("train_transforms", ["ScaleAndTranslate"]))
         self.notes = {"model": plain(config.model), "npoints": self.datasets["train"].npoints,
                       "up": getattr(self.datasets["train"], "up", "y")}
         probed = [self.datasets[split] for split in ("extra_train", "val")]
-        self.probe_loaders = [build_loader(experiment, data, 2 * config.total_bs) for data in probed if data]
+        self.probe_loaders = [build_loader(run, data, 2 * config.total_bs) for data in probed if data]
 
     def losses(self, model, batch, iteration):
         points, _ = batch
@@ -53,7 +53,7 @@ class Pretraining(Task):
                            f"variance)")
         if reasons:
             self.warned = True
-            self.experiment.log.warning(
+            self.run.log.warning(
                 "This pre-training learns little: %s. Keys that help: model.target_norm: standardise, model.loss: "
                 "ntxent, model.cloud_loss: 1, model.dvae_config.teacher_target: before_dgcnn2 and teacher_codes: soft; "
                 "see docs/pretraining.md", "; ".join(reasons))
@@ -63,16 +63,16 @@ class Pretraining(Task):
         if len(self.probe_loaders) < 2:
             return None
         npoints = self.datasets["train"].npoints
-        train, test = (extract_features(self.model, loader, self.experiment.device, npoints)
+        train, test = (extract_features(self.model, loader, self.run.device, npoints)
                        for loader in self.probe_loaders)
-        return {"SVM": distributed.broadcast_from_main(lambda: linear_svm(train, test, self.experiment.args.seed))}
+        return {"SVM": distributed.broadcast_from_main(lambda: linear_svm(train, test, self.run.args.seed))}
 
 
 def run(args):
     """Pre-train a student as ``args`` say; returns the trainer's Progress."""
-    experiment = open_experiment(args)
-    task = Pretraining(experiment)
-    summarize(experiment, task.model, {split: data for split, data in task.datasets.items() if data is not None})
-    progress = trainer.fit(experiment, task)
-    experiment.close()
+    run = open_run(args)
+    task = Pretraining(run)
+    summarize(run, task.model, {split: data for split, data in task.datasets.items() if data is not None})
+    progress = trainer.fit(run, task)
+    run.close()
     return progress

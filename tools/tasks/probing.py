@@ -7,7 +7,7 @@ import torch
 from datasets.transforms import subsample
 from models.pretrained import build_pretrained
 from tools.engine.loaders import build_dataset, build_loader
-from tools.engine.run import open_experiment, summarize
+from tools.engine.run import open_run, summarize
 from utils import checkpoint, distributed
 from utils.distributed import gather_list
 from utils.errors import ConfigError
@@ -22,24 +22,24 @@ FOLDS = 3
 
 def run(args):
     """Fit every probe on the training clouds of the config, test it on the others, and return the accuracies."""
-    experiment = open_experiment(args)
-    config = experiment.config
+    run = open_run(args)
+    config = run.config
     for key, values in config.get("probe", {}).items():
         if not isinstance(values, list) or not values or not all(
                 isinstance(value, (int, float)) and value > 0 for value in values):
             raise ConfigError(f"{args.config}: probe.{key} is {values}; it must be a list of values, all above 0")
     check_data(config, args)
     content = checkpoint.read(args.ckpts) if args.ckpts else None
-    model = build_pretrained(config.model, content, args.ckpts, head=False).to(experiment.device)
-    experiment.log.info(model.load_report)
+    model = build_pretrained(config.model, content, args.ckpts, head=False).to(run.device)
+    run.log.info(model.load_report)
     splits = ["extra_train" if "extra_train" in config.dataset else "train", "val"]
-    datasets = {split: build_dataset(experiment, split) for split in splits}
-    summarize(experiment, model, datasets)
-    with experiment.autocast():
-        train, test = (extract_features(model, build_loader(experiment, data, 2 * config.total_bs), experiment.device,
+    datasets = {split: build_dataset(run, split) for split in splits}
+    summarize(run, model, datasets)
+    with run.autocast():
+        train, test = (extract_features(model, build_loader(run, data, 2 * config.total_bs), run.device,
                                         config.get("npoints", data.npoints)) for data in datasets.values())
-    accuracies = distributed.broadcast_from_main(lambda: report(experiment, train, test))
-    experiment.close()
+    accuracies = distributed.broadcast_from_main(lambda: report(run, train, test))
+    run.close()
     return accuracies
 
 
@@ -53,19 +53,19 @@ def check_data(config, args):
                           f"{' or '.join(PROBED[args.test_svm])}")
 
 
-def report(experiment, train, test):
+def report(run, train, test):
     """Fit the probes on ``train``, log and return their accuracies in percent on ``test``."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.svm import SVC, LinearSVC
 
-    keys, seed = experiment.config.get("probe", {}), experiment.args.seed
+    keys, seed = run.config.get("probe", {}), run.args.seed
     probes = {
         "Linear SVM": (LinearSVC(random_state=seed), "C", keys.get("svm_c", SVM_C)),
         "Logistic regression": (LogisticRegression(max_iter=300), "C", keys.get("logistic_c", LOGISTIC_C)),
         "k nearest neighbours": (KNeighborsClassifier(), "n_neighbors",
                                  [k for k in keys.get("neighbours", NEIGHBOURS) if 2 * len(train[1]) >= 3 * k] or [1])}
-    costs = keys["svc_c"] if "svc_c" in keys else SVC_C.get(experiment.args.test_svm)
+    costs = keys["svc_c"] if "svc_c" in keys else SVC_C.get(run.args.test_svm)
     if costs:  # as I2P-MAE has it
         probes["Linear SVC"] = (SVC(kernel="linear"), "C", costs)
     accuracies = {}
@@ -74,8 +74,8 @@ def report(experiment, train, test):
                                                        scaled=not isinstance(estimator, SVC))
         how = "by cross-validation on the training set" if searched else (
             "as given" if len(values) == 1 else "too few clouds for cross-validation")
-        experiment.log.info("%-20s  OA %.2f  (%s = %g, %s)", name, accuracies[name],
-                            "k" if parameter == "n_neighbors" else parameter, chosen, how)
+        run.log.info("%-20s  OA %.2f  (%s = %g, %s)", name, accuracies[name],
+                     "k" if parameter == "n_neighbors" else parameter, chosen, how)
     return accuracies
 
 

@@ -9,7 +9,7 @@ from models.pretrained import notes_in
 from tools.engine import trainer
 from tools.engine.loaders import build_dataset, build_loader
 from tools.engine.metrics import confusion, part_ious, segmentation_scores
-from tools.engine.run import mixed_seed, open_experiment, summarize
+from tools.engine.run import mixed_seed, open_run, summarize
 from tools.engine.task import Task
 from tools.tasks import voting
 from utils import checkpoint, distributed
@@ -21,9 +21,9 @@ from utils.tables import align
 class Segmentation(Task):
     """What both tasks share: model, data and augmentation."""
 
-    def __init__(self, experiment):
-        self.experiment = experiment
-        config, args = experiment.config, experiment.args
+    def __init__(self, run):
+        self.run = run
+        config, args = run.config, run.args
         self.model = build_model_from_cfg(config.model)
         if config.model.NAME != "PointSegmenter":
             raise ConfigError(f"{args.config}: model.NAME is {config.model.NAME}; segmentation needs a PointSegmenter")
@@ -32,20 +32,20 @@ class Segmentation(Task):
             content = checkpoint.read(path)
             self.given_notes = notes_in(content)
             weights = checkpoint.weights_in(content, path)
-            experiment.log.info(checkpoint.load_model(self.model, weights, path, complete=args.test))
+            run.log.info(checkpoint.load_model(self.model, weights, path, complete=args.test))
         if args.optimizer_part == "only_new":
             for name, parameter in self.model.named_parameters():
                 parameter.requires_grad_(name.startswith(self.model.optional_weights))
-        self.model.to(experiment.device)
-        self.datasets = {split: build_dataset(experiment, split) for split in (["val"] if args.test else
+        self.model.to(run.device)
+        self.datasets = {split: build_dataset(run, split) for split in (["val"] if args.test else
                                                                               ["train", "val"])}
         if self.datasets["val"] is None:
             raise ConfigError(f"{args.config}: key 'dataset.val' is missing; segmentation needs it")
         for data in self.datasets.values():
             self.check(data)
         if not args.test:
-            self.loader = build_loader(experiment, self.datasets["train"], config.total_bs, train=True)
-        self.val_loader = build_loader(experiment, self.datasets["val"], config.total_bs)
+            self.loader = build_loader(run, self.datasets["train"], config.total_bs, train=True)
+        self.val_loader = build_loader(run, self.datasets["val"], config.total_bs)
         self.augment = build_transform(config.get("train_transforms", ["ScaleAndShift"]))
         self.vote_augment = build_transform(config.get("test_transforms", ["ScaleAndShift"]))
         self.notes = {"model": plain(config.model), "npoints": self.datasets["val"].npoints,
@@ -53,7 +53,7 @@ class Segmentation(Task):
 
     def check(self, data):
         """Raise ConfigError unless the data set is of this task and fits the model."""
-        config, path = self.experiment.config.model, self.experiment.args.config
+        config, path = self.run.config.model, self.run.args.config
         if type(data) is not self.data_class:
             raise ConfigError(f"{path}: the data set is {type(data).__name__}, but this command is for "
                               f"{self.data_class.__name__}")
@@ -65,7 +65,7 @@ class Segmentation(Task):
     @property
     def times(self):
         """Return how many passes or views a vote has."""
-        times = self.experiment.config.get("vote", {}).get("times", voting.TIMES)
+        times = self.run.config.get("vote", {}).get("times", voting.TIMES)
         if times < 1:
             raise ConfigError(f"vote.times is {times}; a vote needs at least one")
         return times
@@ -77,8 +77,8 @@ class RoomSegmentation(Segmentation):
     metrics = {"mIoU": "ckpt-best.pth"}
     data_class, counts = S3DIS, {"num_classes": 13, "num_categories": 0}
 
-    def __init__(self, experiment):
-        super().__init__(experiment)
+    def __init__(self, run):
+        super().__init__(run)
         self.notes["test_area"] = self.datasets["val"].test_area
 
     def losses(self, model, batch, iteration):
@@ -91,11 +91,11 @@ class RoomSegmentation(Segmentation):
         """Return mIoU, OA and mAcc in percent over the blocks of the validation rooms; log each class's IoU."""
         names, counts = self.datasets["val"].class_names, []
         for points, label in self.val_loader:
-            prediction = self.model(points.to(self.experiment.device))["log_prob"].argmax(-1).cpu()
+            prediction = self.model(points.to(self.run.device))["log_prob"].argmax(-1).cpu()
             counts.append(confusion(prediction, label, len(names)))
         counts = sum(distributed.gather_list(counts))
         scores, ious = segmentation_scores(counts)
-        self.experiment.log.info("%s", iou_table(names, ious, counts.sum(1)))
+        self.run.log.info("%s", iou_table(names, ious, counts.sum(1)))
         return scores
 
 
@@ -118,7 +118,7 @@ class PartSegmentation(Segmentation):
         data = self.datasets["val"]
         parts, ious, right = [], [[] for _ in PARTS], []
         for number, (points, category, label) in enumerate(self.val_loader, self.val_loader.batch_sampler.first):
-            with voting.isolated_random(mixed_seed(self.experiment.args.seed, number), self.experiment.device):
+            with voting.isolated_random(mixed_seed(self.run.args.seed, number), self.run.device):
                 parts.append((self.predict(points, category, times), category, label))  # B N
         for prediction, category, label in distributed.gather_list(parts):
             right.append((prediction == label).float().mean(1))
@@ -129,14 +129,14 @@ class PartSegmentation(Segmentation):
         means = {name: torch.cat(values) for name, values in zip(data.class_names, ious, strict=True) if values}
         rows = [["Category", "#", "mIoU"], *([name, str(len(values)), f"{100 * values.mean():.2f}"]
                                              for name, values in means.items())]
-        self.experiment.log.info("%s", align(rows))
+        self.run.log.info("%s", align(rows))
         return {"ins-mIoU": 100 * torch.cat(list(means.values())).mean().item(),
                 "cls-mIoU": 100 * torch.stack([values.mean() for values in means.values()]).mean().item(),
                 "OA": 100 * torch.cat(right).mean().item()}
 
     def predict(self, points, category, times=0):
         """Return the parts (B, N) that each point most likely belongs to, among those of its object's category."""
-        device = self.experiment.device
+        device = self.run.device
         points, number = points.to(device), category.to(device)
         total = self.model(points, category=number)["log_prob"]
         for _ in range(times):
@@ -157,12 +157,12 @@ def iou_table(names, ious, counts):
 
 def train(args, task_class):
     """Train ``task_class`` as ``args`` say; returns the trainer's Progress."""
-    experiment = open_experiment(args)
-    task = task_class(experiment)
-    summarize(experiment, task.model, task.datasets)
-    progress = trainer.fit(experiment, task)
+    run = open_run(args)
+    task = task_class(run)
+    summarize(run, task.model, task.datasets)
+    progress = trainer.fit(run, task)
     name = next(iter(task.metrics))
     for title, metrics in (("Last", progress.metrics), ("Best", progress.best.get(name, {}))):
-        experiment.log.info("%s  %s", title, "  ".join(f"{key} {value:.2f}" for key, value in metrics.items()))
-    experiment.close()
+        run.log.info("%s  %s", title, "  ".join(f"{key} {value:.2f}" for key, value in metrics.items()))
+    run.close()
     return progress

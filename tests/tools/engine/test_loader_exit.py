@@ -8,8 +8,8 @@ PROGRAM = """
 from types import SimpleNamespace
 import torch
 from tools.engine.loaders import build_loader
-experiment = SimpleNamespace(args=SimpleNamespace(num_workers=1, seed=0), device=torch.device("cpu"))
-kept = iter(build_loader(experiment, torch.utils.data.TensorDataset(torch.arange(40.0)), 4))
+run = SimpleNamespace(args=SimpleNamespace(num_workers=1, seed=0), device=torch.device("cpu"))
+kept = iter(build_loader(run, torch.utils.data.TensorDataset(torch.arange(40.0)), 4))
 print(next(kept)[0].tolist(), flush=True)
 kept.itself = kept  # as an error's traceback may, a cycle holds the workers until the very end
 """

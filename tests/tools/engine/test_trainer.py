@@ -27,9 +27,9 @@ def trainer(every=1, clip=None):
     config = EasyDict(optimizer={"type": "AdamW", "kwargs": {"lr": 0.1}}, step_per_update=every,
                       scheduler={"type": "CosLR", "kwargs": {"epochs": 1}}, grad_norm_clip=clip)
     args = types.SimpleNamespace(amp="off", resume=False, compile=False, sync_bn=False, ema=None, seed=0)
-    experiment = types.SimpleNamespace(config=config, args=args, device=torch.device("cpu"), folder=None, log=None,
-                                       autocast=lambda: torch.autocast("cpu", enabled=False))
-    return Trainer(experiment, Regression())
+    run = types.SimpleNamespace(config=config, args=args, device=torch.device("cpu"), folder=None, log=None,
+                                autocast=lambda: torch.autocast("cpu", enabled=False))
+    return Trainer(run, Regression())
 
 
 def gradient_at_update(trainer, batches):
