@@ -1,4 +1,4 @@
-"""One, two and four processes at the same global batch: the same losses and metrics, for every runner."""
+"""One, two and four processes at the same global batch: the same losses and metrics, for every task."""
 import json
 import shutil
 
@@ -76,7 +76,7 @@ def sets(name):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    """Return the folder in which every runner has run in 1, 2 and 4 processes, in folders of these names."""
+    """Return the folder in which every task has run in 1, 2 and 4 processes, in folders of these names."""
     folder = tmp_path_factory.mktemp("equal")
     script, listed = ROOT / "tests" / "helpers" / "processes.py", folder / "commands.json"
     runs, tests = commands(folder)

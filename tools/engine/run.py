@@ -25,7 +25,7 @@ AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclasses.dataclass
 class Run:
-    """What a runner and the trainer share; ``folder`` holds checkpoints, the resolved config and the log."""
+    """What a task and the trainer share; ``folder`` holds checkpoints, the resolved config and the log."""
 
     args: object
     config: EasyDict
