@@ -35,7 +35,7 @@ class PointFolder(PointCloudDataset):
     sphere.
     """
 
-    source = "'Your own clouds' in DATASET.md shows how the folder must look"
+    source = "docs/own_data.md shows how the folder must look"
 
     def __init__(self, *, DATA_PATH, subset, npoints=2048, N_POINTS=8192, up="y", test_share=0.2, allow_bad=0):
         super().__init__(subset, npoints)

@@ -1,6 +1,7 @@
 """The models that come with the code: they load, score, and serve predict, pictures, both stages and fine-tuning."""
 import json
 import pathlib
+import re
 
 import pytest
 import torch
@@ -8,8 +9,6 @@ import torch
 import main
 import main_autoencoder
 from datasets import Shapes
-from datasets.io.point_files import read_cloud
-from datasets.transforms import subsample
 from models import load_pretrained
 from tools import predict, visualize
 
@@ -18,6 +17,7 @@ ZOO = ROOT / "model_zoo"
 AUTOENCODER, CLASSIFIER, CHAIR = (ZOO / name for name in (
     "shapes_autoencoder.safetensors", "shapes_classifier.safetensors", "chair.ply"))
 LEAST_ACCURACY = 0.85
+README = (ROOT / "README.md").read_text()
 FEW = ("--device", "cpu", "--num_workers", 0, "--work_dir", "w")
 
 
@@ -43,13 +43,22 @@ def test_the_classifier_recognises_shapes_that_it_has_not_seen():
     assert accuracy > LEAST_ACCURACY
 
 
-def test_readme_example():
-    model = load_pretrained(CLASSIFIER)
-    points = torch.from_numpy(read_cloud(CHAIR))[None]
-    points = subsample(points, model.npoints, random=False)
-    features, logits = model.forward_features(points), model(points)["logits"]
-    assert features.shape == (1, 128)
-    assert model.class_names[logits.argmax()] == "chair"
+def test_the_example_in_the_readme_runs_as_shown(monkeypatch, capsys):
+    example, = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    expected = example.rstrip().rpartition("# ")[2]
+    monkeypatch.chdir(ROOT)
+    exec(example, {})  # noqa: S102 - it is our own
+    assert capsys.readouterr().out.strip() == expected == "torch.Size([1, 128]) chair"
+
+
+def test_predict_prints_what_the_readme_shows(run, monkeypatch):
+    (line, expected), = re.findall(r"\$ python tools/predict\.py (.*)\n(.*)\n", README)
+    monkeypatch.chdir(ROOT)
+    out = run(predict, *line.split(), "--device", "cpu").out
+    number = re.compile(r"[\d.]+ %")
+    assert number.split(out.strip()) == number.split(expected)
+    shown, got = (float(number.search(text).group()[:-2]) for text in (expected, out))
+    assert got == pytest.approx(shown, abs=1)
 
 
 def test_predict(run):

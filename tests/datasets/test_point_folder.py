@@ -159,7 +159,7 @@ def test_all_files_are_bad(tmp_path):
 
 
 def test_mistakes(tmp_path):
-    with pytest.raises(DataError, match="absent is not a folder: 'Your own clouds' in DATASET.md"):
+    with pytest.raises(DataError, match="absent is not a folder: docs/own_data.md shows"):
         build(tmp_path / "absent")
     with pytest.raises(DataError, match="holds no class folders with files for 'train'"):
         build(tmp_path)

@@ -228,8 +228,8 @@ def test_wrong_checkpoints_and_configs(finetuned, command):
         load_pretrained(path, command.folder / "cfgs" / "autoencoder.yaml")
 
 
-def test_the_example_in_the_readme_runs(finetuned, clouds, tmp_path, monkeypatch):
-    text = (ROOT / "README.md").read_text()
+def test_the_example_in_the_docs_runs(finetuned, clouds, tmp_path, monkeypatch):
+    text = (ROOT / "docs" / "own_data.md").read_text()
     example, = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
     assert len(example.splitlines()) <= 10
     (tmp_path / "ckpt-best.pth").write_bytes(finetuned[0].read_bytes())
