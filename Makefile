@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: help venv demo test lint clean
+.PHONY: help venv demo test check lint clean
 .DEFAULT_GOAL := help
 
 help:  ## list the targets
@@ -15,8 +15,11 @@ venv: $(VENV)/.installed  ## make the virtual environment and install requiremen
 demo: $(VENV)/.installed  ## run both stages and fine-tuning on built-in shapes (some minutes on a CPU)
 	$(BIN)/python tools/demo.py
 
-test: $(VENV)/.installed-dev  ## run the tests
+test: $(VENV)/.installed-dev  ## run all tests
 	$(BIN)/python -m pytest
+
+check: lint  ## check the style and run the quick tests (under two minutes)
+	$(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/.installed-dev  ## check the style
 	$(BIN)/ruff check .
