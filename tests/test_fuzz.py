@@ -30,6 +30,8 @@ from utils import checkpoint
 from utils.config import load_config
 from utils.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 MUTATIONS = 50  # of each format
 GENERATED = 700  # files of each grammar
 LEAST_READ = {"txt": 0.6, "ply": 1, "off": 1, "obj": 1}  # of the right files; some text clouds are ambiguous

@@ -8,6 +8,8 @@ from segmentation_data import TINY, write_parts, write_rooms
 from starting import ROOT, finish, launch, records, start
 from tiny_configs import CONFIGS, RECIPE, split
 
+pytestmark = pytest.mark.slow
+
 COUNTS = (1, 2, 4)
 # with the usual eps Adam makes whole steps of rounding errors where a gradient is 0; so it is gradient descent
 OPTIMIZER = {"type": "AdamW", "kwargs": {"lr": 0.01, "weight_decay": 0.05, "eps": 1.0}}

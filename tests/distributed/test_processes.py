@@ -13,6 +13,8 @@ from tiny_configs import CONFIGS
 
 from utils import checkpoint
 
+pytestmark = pytest.mark.slow
+
 LAUNCH = ("-m", "torch.distributed.launch")
 
 

@@ -10,7 +10,7 @@ from segmentation_data import write_parts
 from part_segmentation import main, main_test
 from tools.engine.metrics import confusion, part_ious, segmentation_scores
 
-pytestmark = pytest.mark.usefixtures("in_tmp_path")
+pytestmark = [pytest.mark.usefixtures("in_tmp_path"), pytest.mark.slow]
 
 
 def flags(root, *more):

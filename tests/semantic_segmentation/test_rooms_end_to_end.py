@@ -29,7 +29,7 @@ STUDENT = {
     "transformer_config": {"embed_dim": 24, "encoder_dims": 24, "depth": 3, "num_heads": 2, "cls_dim": 8,
                            "decoder_depth": 1, "decoder_num_heads": 2}}
 
-pytestmark = pytest.mark.usefixtures("in_tmp_path")
+pytestmark = [pytest.mark.usefixtures("in_tmp_path"), pytest.mark.slow]
 
 
 def flags(root, *more):

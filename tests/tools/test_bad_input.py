@@ -9,6 +9,8 @@ import yaml
 
 from utils import checkpoint
 
+pytestmark = pytest.mark.slow
+
 TAXONOMIES = ("02691156", "03001627")
 
 

@@ -12,6 +12,8 @@ from models import load_pretrained
 from tools import predict
 from utils import checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 SMALL = ["model.depth=1", "model.embed_dim=24", "model.encoder_dims=24", "model.num_heads=2", "model.num_group=8",
          "model.group_size=8", "total_bs=2", "max_epoch=0", "npoints=64"]

@@ -18,6 +18,8 @@ from tools import convert_checkpoint, extract_features, few_shot, predict
 from utils import checkpoint
 from utils.errors import CheckpointError, ConfigError
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[2]
 
 

@@ -18,6 +18,8 @@ from tools.tasks import classification, probing
 from utils import checkpoint
 from utils.config import load_config
 
+pytestmark = pytest.mark.slow
+
 ACT, I2P = published_configs.act_files(), published_configs.i2p_files()
 TWO_BATCHES = ("total_bs=2", "max_epoch=0")
 TEACHER = {"visual_embed_type": "vit_tiny_patch16_224", "visual_embed_dim": 24,

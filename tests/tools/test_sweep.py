@@ -8,6 +8,8 @@ from tools import sweep
 from utils import checkpoint
 from utils.errors import ConfigError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def write(command):

@@ -12,6 +12,8 @@ from models import build_model_from_cfg
 from models.layers.patches import group
 from tools import visualize
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def draw(command, run):

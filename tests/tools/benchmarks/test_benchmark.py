@@ -13,6 +13,8 @@ from tools.benchmarks import i2p, operators, timing, training
 from tools.tasks import autoencoding, classification, pretraining
 from utils.parser import autoencoder_arguments, main_arguments
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, capsys):

@@ -16,6 +16,8 @@ from tiny_configs import CONFIGS
 
 from utils import checkpoint
 
+pytestmark = pytest.mark.slow
+
 RUNS = {"autoencoder": ("main_autoencoder", ["--num_workers", "0"]),
         "pretrain": ("main", ["--num_workers", "0", "--ema", "0.9"]),
         "finetune": ("main", ["--num_workers", "1", "--scratch_model", "--vote"])}

@@ -20,6 +20,8 @@ from utils import checkpoint
 from utils.errors import ConfigError
 from utils.parser import main_arguments
 
+pytestmark = pytest.mark.slow
+
 CLASSIFIER = {"NAME": "PointTransformer", "embed_dim": 24, "depth": 2, "num_heads": 2, "encoder_dims": 24, "cls_dim": 4,
               "group_size": 8, "num_group": 8}
 

@@ -10,6 +10,8 @@ from classification_data import write_few_shot, write_modelnet, write_scanobject
 
 from utils import checkpoint
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[3]
 CONFIGS = sorted((ROOT / "cfgs" / "finetune_classification").rglob("*.yaml"))
 SMALL = ["model.depth=1", "model.embed_dim=24", "model.encoder_dims=24", "model.num_heads=2", "model.num_group=8",

@@ -18,6 +18,8 @@ from tools.tasks import probing
 from utils import checkpoint
 from utils.config import load_config, plain
 
+pytestmark = pytest.mark.slow
+
 ROOT = pathlib.Path(__file__).parents[3]
 SMALL = {"num_groups": [32, 16, 8], "group_sizes": [8, 4, 4], "encoder_depths": [1, 1, 1],
          "encoder_dims": [12, 24, 48], "num_heads": 3}

@@ -12,6 +12,8 @@ from tiny_configs import RECIPE
 
 from utils import checkpoint
 
+pytestmark = pytest.mark.slow
+
 
 def numbers(pattern, text):
     return [float(value) for value in re.findall(pattern, text)]
