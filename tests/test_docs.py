@@ -15,7 +15,8 @@ PAGES = sorted(str(path.relative_to(ROOT)) for pattern in (
     "*.md", "docs/*.md", "cfgs/*.md", "model_zoo/*.md", ".github/**/*.md") for path in ROOT.glob(pattern))
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.DOTALL | re.MULTILINE)
 FOLDERS = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"data", "work_dirs", ".venv", ".git"}
-OTHER_OPTIONS = {"--help", "--nproc_per_node", "--max_restarts", "--hook-type"}  # of every program, torchrun, pre-commit
+# of every program, of torchrun, of pre-commit
+OTHER_OPTIONS = {"--help", "--nproc_per_node", "--max_restarts", "--hook-type"}
 
 
 def read(page):
