@@ -66,6 +66,7 @@ def test_predict(run):
     assert json.loads(out.splitlines()[0])["classes"][0]["class"] == "chair"
 
 
+@pytest.mark.slow
 def test_the_autoencoder_reconstructs_by_its_codes(run):
     out = run(main_autoencoder, "--config", config("autoencoder"), "--val", "--ckpts", AUTOENCODER, *FEW,
               "--set", "dataset.val.others.size=60", "dataset.train.others.size=60").out
@@ -75,6 +76,7 @@ def test_the_autoencoder_reconstructs_by_its_codes(run):
     assert values["perplexity"] > 30
 
 
+@pytest.mark.slow
 def test_pictures(run):
     run(visualize, "reconstructions", "--config", config("autoencoder"), "--ckpts", AUTOENCODER, "--number", 2,
         "--output", "r.png", "--device", "cpu")
@@ -85,6 +87,7 @@ def test_pictures(run):
     assert all(pathlib.Path(name).stat().st_size > 10_000 for name in ("r.png", "t.png", "a.png"))
 
 
+@pytest.mark.slow
 def test_pre_training_and_fine_tuning_start_from_them(run):
     small = ("--set", "dataset.train.others.size=64", "max_epoch=0", "model.transformer_config.depth=4")
     out = run(main, "--config", config("pretrain"), *FEW, *small, f"model.dvae_config.ckpt={AUTOENCODER}",

@@ -12,6 +12,8 @@ import extensions
 from extensions import compile
 from extensions.compile import CompileError
 
+pytestmark = pytest.mark.slow  # compiles
+
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 TORCH = pathlib.Path(torch.__file__).parent
 SHOW = "import extensions; print(extensions.backend())"

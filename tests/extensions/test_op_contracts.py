@@ -7,6 +7,8 @@ from op_samples import CLOUDS, SAMPLES, Sample, one_of_each, strided
 import extensions
 from extensions import ops
 
+pytestmark = pytest.mark.slow
+
 DIFFERENTIABLE = ("chamfer", "gather_points", "group_points", "three_interpolate", "linear_max", "norm_relu")
 LAYERS = ("linear_max", "norm_relu")
 INTERNAL = ["max_points", *(s.operator for s in one_of_each() if s.operator.endswith("_backward"))]

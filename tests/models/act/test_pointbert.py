@@ -175,6 +175,7 @@ def gather_in_process(rank, folder):
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 def test_keys_are_gathered_across_processes(tmp_path):
     mp.spawn(gather_in_process, (tmp_path,), nprocs=2)
     assert gather_batch(POINTS) is POINTS

@@ -31,6 +31,7 @@ def build(name, width, **changes):
                                  "visual_embed_dim": width, "num_prompt_token": prompts, **changes})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("deep", [True, False])
 @pytest.mark.parametrize(("name", "width", "family"), FAMILIES, ids=[name for name, *_ in FAMILIES])
 def test_stage_one_runs_at_real_size(name, width, family, deep):

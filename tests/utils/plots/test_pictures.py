@@ -130,6 +130,7 @@ def test_failed_writing_keeps_the_old_file(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["c.ply"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backend", ["module://matplotlib_inline.backend_inline", "inline", "no such backend", "agg"])
 def test_a_backend_of_another_environment(tmp_path, backend):
     """Notebooks set MPLBACKEND for all that they start."""
