@@ -23,7 +23,7 @@ FINETUNED, SCRATCH = (WORK / "finetune" / "demo" / name for name in ("finetuned"
 PROBED, UNTRAINED = (WORK / "pretrain" / "demo" / name for name in ("probed", "untrained"))
 PICTURE = WORK / "demo.png"
 DRAWN_SHAPES = ("airplane", "chair", "lamp")
-FIRST_EPOCH_SHARE = 0.030  # of the demo's time is over when stage I's first epoch is
+CLOUDS = 28_000  # of stage I take as long as the whole demo
 
 
 def command(text):
@@ -35,12 +35,14 @@ def command(text):
 
 
 def estimate(start):
-    """Print how long the demo takes on this machine, once stage I has logged its first epoch."""
-    log = ROOT / STAGE_I / "log.txt"
-    while not (log.is_file() and log.stat().st_mtime > start and "Epoch 0/" in log.read_text()):
+    """Print how long the demo takes on this machine, once stage I has logged the speed of its first epoch."""
+    log, rate = ROOT / STAGE_I / "log.txt", None
+    while not rate:
         time.sleep(1)
-    print(f"On this machine the demo takes about {(time.time() - start) / FIRST_EPOCH_SHARE / 60:.0f} minutes.",
-          flush=True)
+        if log.is_file() and log.stat().st_mtime > start:
+            rate = re.search(r"Epoch 0/.* (\d+) clouds/s", log.read_text().rpartition("Experiment")[2])
+    minutes = CLOUDS / max(int(rate[1]), 1) / 60
+    print(f"On this machine the demo takes about {minutes:.0f} minutes.", flush=True)
 
 
 def logged(folder, pattern, since="Before training"):
@@ -86,7 +88,8 @@ def embeddings(config, checkpoints):
         with torch.inference_mode():
             features = torch.cat([model.forward_features(points) for points in clouds.batches()]).numpy()
         scaled = (features - features.mean(0)) / (features.std(0) + 1e-6)
-        found[title] = TSNE(random_state=0, init="pca").fit_transform(scaled)
+        # 16 clouds a class: a larger perplexity would ask for neighbours of other classes
+        found[title] = TSNE(random_state=0, init="pca", perplexity=10, metric="cosine").fit_transform(scaled)
     return found, clouds.labels
 
 

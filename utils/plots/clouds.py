@@ -57,7 +57,7 @@ def demo_picture(path, reconstructions, curves, embeddings=None, labels=None, xl
             axes.set_xlabel(xlabel)
     for axes, (title, points) in zip(lower.subplots(1, len(embeddings), squeeze=False)[0] if embeddings else (),
                                      embeddings.items(), strict=True):
-        axes.scatter(*np.asarray(points).T, c=labels, cmap="tab20", s=8, linewidths=0)
+        axes.scatter(*np.asarray(points).T, c=labels, cmap="tab20", s=16, linewidths=0)
         axes.set_title(title, fontsize=11)
         axes.set(xticks=[], yticks=[])
     return render(figure, path)
