@@ -51,6 +51,7 @@ def _smallest(distance, k):
 def furthest_point_sample(xyz, npoint, skip_origin=True):
     axes = xyz.movedim(-1, 0).contiguous()  # 3 B N
     nearest = torch.full_like(axes[0], float("inf"))  # B N
+    nearest.masked_fill_(~axes.isfinite().all(0), -1)
     if skip_origin:
         squares = axes.square()
         nearest.masked_fill_((squares[0] + squares[1]).add_(squares[2]) <= ORIGIN, -1)  # below every candidate
@@ -58,7 +59,8 @@ def furthest_point_sample(xyz, npoint, skip_origin=True):
     for step in range(1, npoint):
         last = picked[:, step - 1].view(1, -1, 1).expand(3, -1, -1)
         square = (axes - axes.gather(2, last)).square_()  # 3 B N
-        torch.minimum(nearest, square[0].add_(square[1]).add_(square[2]), out=nearest)
+        # fmin: the first pick may be NaN
+        torch.fmin(nearest, square[0].add_(square[1]).add_(square[2]), out=nearest)
         # the first of equal values; without a candidate all are -1 and that is index 0, as in pointnet2_ops
         picked[:, step] = nearest.argmax(1)
     return picked
@@ -69,7 +71,8 @@ def knn(ref, query, k):
     shape = (*query.shape[:2], k)
     distance, index = query.new_empty(shape), torch.empty(shape, dtype=torch.int64, device=query.device)
     for part in _chunks(query.shape[0], query.shape[1], ref.shape[1]):
-        distance[part], index[part] = _smallest(_squared_distances(query[part], ref[part[0]]), k)
+        squares = _squared_distances(query[part], ref[part[0]]).nan_to_num_(nan=torch.inf, posinf=torch.inf)
+        distance[part], index[part] = _smallest(squares, k)
     return distance.sqrt_(), index
 
 
@@ -80,10 +83,11 @@ def chamfer(xyz1, xyz2):
     dist2, idx2 = xyz2.new_full(two, float("inf")), torch.zeros(two, dtype=torch.int64, device=xyz2.device)
     for clouds, rows in _chunks(*one, two[1]):
         distance = _squared_distances(xyz1[clouds, rows], xyz2[clouds])  # B n M
-        dist1[clouds, rows], idx1[clouds, rows] = distance.min(2)  # the first of equal values
+        dist1[clouds, rows], idx1[clouds, rows] = distance.min(2)  # the first of equal values, or of NaN
         least, index = distance.min(1)
-        idx2[clouds] = torch.where(least < dist2[clouds], index + rows.start, idx2[clouds])
-        dist2[clouds] = torch.minimum(least, dist2[clouds])
+        known = (least >= dist2[clouds]) | dist2[clouds].isnan()
+        dist2[clouds] = torch.where(known, dist2[clouds], least)
+        idx2[clouds] = torch.where(known, idx2[clouds], index + rows.start)
     return dist1, dist2, idx1, idx2
 
 

@@ -21,7 +21,8 @@ def furthest_point_sample(xyz, npoint, skip_origin=True):
             released weights were trained. Such a point is picked only as the first, which is always index 0, or
             where the cloud has no other.
 
-    Returns: (B, npoint) indices; of equally far points the lowest.
+    Returns: (B, npoint) indices; of equally far points the lowest. A point that is not finite is never picked but as
+        the first, or where there is no other, and then changes no distance that it would make NaN.
     """
     xyz = _geometry(xyz, "xyz")
     _require(npoint >= 1 and xyz.shape[1] >= 1, "cannot pick {} points of xyz {}", npoint, xyz)
@@ -32,14 +33,15 @@ def knn(ref, query, k):
     """Find the ``k`` nearest points of ``ref`` for each point of ``query``; not differentiable, as KNN_CUDA.
 
     Args:
-        ref: (B, N, D), N at least ``k``.
+        ref: (B, N, D), N at least ``k``, D at least 1.
         query: (B, M, D).
         k: at least 1.
 
     Returns: Euclidean distances (B, M, k), ascending, and indices (B, M, k) into ref; of equal distances the lowest
-        index first.
+        index first. A distance that is not a number counts as infinite.
     """
     ref, query = _pair(ref, query, "ref", "query", None)
+    _require(ref.shape[2] >= 1, "points without coordinates: ref {}, query {}", ref, query)
     _require(1 <= k <= ref.shape[1], "k = {} neighbours asked of ref {}; k must be from 1 to N", k, ref)
     return torch.ops.act_ops.knn(ref.detach(), query.detach(), k)
 
@@ -52,7 +54,8 @@ def chamfer(xyz1, xyz2):
         xyz2: (B, M, 3), M at least 1.
 
     Returns: dist1 (B, N) and dist2 (B, M), squared, differentiable in both clouds (once); idx1 (B, N) into xyz2 and
-        idx2 (B, M) into xyz1, of equally near points the lowest.
+        idx2 (B, M) into xyz1, of equally near points the lowest. A distance that is not a number is the least of
+        all, as for ``torch.min``, so that it reaches the loss.
     """
     xyz1, xyz2 = _pair(xyz1, xyz2, "xyz1", "xyz2")
     _require(xyz1.shape[1] >= 1 and xyz2.shape[1] >= 1, "a cloud without points: xyz1 {}, xyz2 {}", xyz1, xyz2)
@@ -110,6 +113,7 @@ def three_interpolate(features, idx, weight):
     """
     features, idx = _indexed(features, idx, 3)
     _require(weight.shape == idx.shape and idx.shape[2] == 3, "idx {} and weight {} must be (B, n, 3)", idx, weight)
+    _one_device(features, weight, "features", "weight")
     return torch.ops.act_ops.three_interpolate(features, idx, weight.to(features.dtype))
 
 
@@ -185,10 +189,15 @@ def _geometry(xyz, name, axes=3):
 def _pair(one, two, name1, name2, axes=3):
     """Check two clouds that belong together: batch, coordinates and type agree."""
     one, two = _geometry(one, name1, axes), _geometry(two, name2, axes)
+    _one_device(one, two, name1, name2)
     _require(one.shape[0] == two.shape[0] and one.shape[2] == two.shape[2],
              "{} {} and {} {} differ in batch or coordinates", name1, one, name2, two)
     _require(one.dtype == two.dtype, "{} is {} and {} is {}", name1, one.dtype, name2, two.dtype)
     return one, two
+
+
+def _one_device(one, two, name1, name2):
+    _require(one.device == two.device, "{} is on {} and {} is on {}", name1, one.device, name2, two.device)
 
 
 def _indexed(features, idx, axes):
@@ -196,4 +205,5 @@ def _indexed(features, idx, axes):
     _require(features.dim() == 3 and idx.dim() == axes and features.shape[0] == idx.shape[0],
              "features {} must be (B, C, N) and idx {} must have {} axes, B the first", features, idx, axes)
     _require(not idx.is_floating_point(), "idx {} must hold integers, not {}", idx, idx.dtype)
+    _one_device(features, idx, "features", "idx")
     return _floating(features, "features"), idx.long()

@@ -64,6 +64,12 @@ void check_index(const Tensor& idx, int64_t points) {
 
 #endif
 
+// Raise unless all are on one device: a kernel would follow the pointer of another.
+template <class... Tensors>
+void check_device(const Tensor& first, const Tensors&... others) {
+  STD_TORCH_CHECK(((first.device() == others.device()) && ...), "the tensors of one operator are on several devices");
+}
+
 Tensor dense(const Tensor& tensor) { return tensor.is_contiguous() ? tensor : torch::stable::contiguous(tensor); }
 
 Tensor empty(const Tensor& like, std::initializer_list<int64_t> shape) { return torch::stable::new_empty(like, shape); }
@@ -107,6 +113,7 @@ Tensor furthest_point_sample(Tensor xyz, int64_t npoint, bool skip_origin) {
 }
 
 std::tuple<Tensor, Tensor> knn(Tensor ref, Tensor query, int64_t k) {
+  check_device(ref, query);
   const Scope scope(ref);
   ref = dense(ref), query = dense(query);
   Tensor distance = empty(query, {query.size(0), query.size(1), k});
@@ -122,6 +129,7 @@ std::tuple<Tensor, Tensor> knn(Tensor ref, Tensor query, int64_t k) {
 std::tuple<Tensor, Tensor> three_nn(Tensor unknown, Tensor known) { return knn(known, unknown, 3); }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> chamfer(Tensor xyz1, Tensor xyz2) {
+  check_device(xyz1, xyz2);
   const Scope scope(xyz1);
   xyz1 = dense(xyz1), xyz2 = dense(xyz2);
   const int64_t batch = xyz1.size(0), points1 = xyz1.size(1), points2 = xyz2.size(1);
@@ -137,6 +145,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> chamfer(Tensor xyz1, Tensor xyz2) {
 
 std::tuple<Tensor, Tensor> chamfer_backward(Tensor grad1, Tensor grad2, Tensor xyz1, Tensor xyz2, Tensor idx1,
                                             Tensor idx2) {
+  check_device(xyz1, xyz2, grad1, grad2, idx1, idx2);
   const Scope scope(xyz1);
   grad1 = dense(grad1), grad2 = dense(grad2), xyz1 = dense(xyz1), xyz2 = dense(xyz2);
   idx1 = dense(idx1), idx2 = dense(idx2);
@@ -153,6 +162,7 @@ std::tuple<Tensor, Tensor> chamfer_backward(Tensor grad1, Tensor grad2, Tensor x
 
 // Gather columns (B, C, N) by idx (B, queries), however many axes the queries have, into `result`.
 void gather_into(Tensor features, Tensor idx, const Tensor& result, int64_t queries) {
+  check_device(features, idx);
   const Scope scope(features);
   features = dense(features), idx = dense(idx);
   check_index(idx, features.size(2));
@@ -176,6 +186,7 @@ Tensor group_points(Tensor features, Tensor idx) {
 }
 
 Tensor scatter(Tensor grad, Tensor idx, int64_t points, int64_t queries) {
+  check_device(grad, idx);
   const Scope scope(grad);
   grad = dense(grad), idx = dense(idx);
   check_index(idx, points);
@@ -195,6 +206,7 @@ Tensor group_points_backward(Tensor grad, Tensor idx, int64_t n) {
 }
 
 Tensor ball_query(Tensor xyz, Tensor new_xyz, double radius, int64_t nsample) {
+  check_device(xyz, new_xyz);
   const Scope scope(xyz);
   xyz = dense(xyz), new_xyz = dense(new_xyz);
   Tensor index = empty_index(xyz, {new_xyz.size(0), new_xyz.size(1), nsample});
@@ -207,6 +219,7 @@ Tensor ball_query(Tensor xyz, Tensor new_xyz, double radius, int64_t nsample) {
 }
 
 Tensor three_interpolate(Tensor features, Tensor idx, Tensor weight) {
+  check_device(features, idx, weight);
   const Scope scope(features);
   features = dense(features), idx = dense(idx), weight = dense(weight);
   check_index(idx, features.size(2));
@@ -220,6 +233,7 @@ Tensor three_interpolate(Tensor features, Tensor idx, Tensor weight) {
 }
 
 std::tuple<Tensor, Tensor> three_interpolate_backward(Tensor grad, Tensor features, Tensor idx, Tensor weight) {
+  check_device(features, grad, idx, weight);
   const Scope scope(features);
   grad = dense(grad), features = dense(features), idx = dense(idx), weight = dense(weight);
   check_index(idx, features.size(2));

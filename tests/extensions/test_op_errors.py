@@ -20,6 +20,13 @@ WRONG = {
         lambda: ops.knn(cloud(2, 5, 3), cloud(2, 9, 3), 6),
     "k = 0 neighbours asked of ref (2, 5, 3); k must be from 1 to N":
         lambda: ops.knn(cloud(2, 5, 3), cloud(2, 9, 3), 0),
+    "points without coordinates: ref (2, 5, 0), query (2, 9, 0)": lambda: ops.knn(cloud(2, 5, 0), cloud(2, 9, 0), 1),
+    "ref is on cpu and query is on meta": lambda: ops.knn(cloud(2, 5, 3), cloud(2, 9, 3).to("meta"), 1),
+    "xyz1 is on meta and xyz2 is on cpu": lambda: ops.chamfer(cloud(2, 5, 3).to("meta"), cloud(2, 9, 3)),
+    "features is on cpu and idx is on meta":
+        lambda: ops.gather_points(cloud(2, 4, 9), cloud(2, 5, dtype=torch.int64).to("meta")),
+    "features is on cpu and weight is on meta": lambda: ops.three_interpolate(
+        cloud(2, 4, 9), cloud(2, 5, 3, dtype=torch.int64), cloud(2, 5, 3).to("meta")),
     "ref (2, 5, 3) and query (2, 5, 4) differ in batch or coordinates":
         lambda: ops.knn(cloud(2, 5, 3), cloud(2, 5, 4), 1),
     "xyz1 (2, 5, 3) and xyz2 (3, 5, 3) differ in batch or coordinates":
@@ -49,6 +56,15 @@ def test_wrong_input(message):
     with pytest.raises(ValueError) as error:  # noqa: PT011 - the whole message is compared
         WRONG[message]()
     assert str(error.value) == message
+
+
+def test_the_compiled_kernels_check_devices_too(backend):
+    """Whoever calls past ``ops``: the pointer of another device must not reach a kernel."""
+    if backend == "python":
+        pytest.skip("torch's own operators check it")
+    with pytest.raises(RuntimeError, match="the tensors of one operator are on several devices"):
+        torch.ops.act_ops.knn.default.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.CPU), cloud(1, 5, 3),
+                                                 cloud(1, 5, 3).to("meta"), 2)
 
 
 def test_index_outside_is_an_error():

@@ -9,6 +9,17 @@ namespace {
 
 constexpr int64_t GRAIN = 1 << 15;  // distances that are worth a thread
 
+// Nearest of `others` (N, 3) to one query where coordinates are not finite: NaN is the least of all.
+template <class T>
+void nearest_of_any(const T* q, const T* others, int64_t points, T* dist, int64_t* idx) {
+  *dist = INFINITE<T>, *idx = 0;
+  for (int64_t j = 0; j < points; ++j) {
+    const T dx = q[0] - others[3 * j], dy = q[1] - others[3 * j + 1], dz = q[2] - others[3 * j + 2];
+    const T distance = (dx * dx + dy * dy) + dz * dz;
+    if (*dist == *dist && !(distance >= *dist)) *dist = distance, *idx = j;
+  }
+}
+
 // Nearest of `others` (N, 3) to one or more vectors of queries.
 template <class T, int64_t VECTORS>
 ACT_INLINE void nearest_of_block(const T* queries, int64_t count, const T* others, int64_t points, T poison, T* dist,
@@ -39,8 +50,10 @@ ACT_INLINE void nearest_of_block(const T* queries, int64_t count, const T* other
   for (int64_t i = 0; i < count; ++i) {
     const int64_t v = i / LANES<T>, lane = i % LANES<T>;
     const T own = (columns[0][i] - columns[0][i]) + (columns[1][i] - columns[1][i]) + (columns[2][i] - columns[2][i]);
-    dist[i] = best[v][lane] + (own + poison);  // NaN where the query or any other point is not finite
-    idx[i] = where[v][lane];
+    if (own + poison == 0)
+      dist[i] = best[v][lane], idx[i] = where[v][lane];
+    else  // the query or any other point is not finite
+      nearest_of_any(queries + 3 * i, others, points, dist + i, idx + i);
   }
 }
 

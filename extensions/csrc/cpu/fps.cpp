@@ -24,7 +24,9 @@ struct Cloud {  // coordinates apart, padded to whole vectors; padding is never 
     for (int64_t i = 0; i < size; ++i) {
       const bool real = i < points;
       x[i] = real ? xyz[3 * i] : 0, y[i] = real ? xyz[3 * i + 1] : 0, z[i] = real ? xyz[3 * i + 2] : 0;
-      const bool skipped = skip_origin && (x[i] * x[i] + y[i] * y[i]) + z[i] * z[i] <= static_cast<T>(ORIGIN);
+      const bool finite = (x[i] - x[i]) + (y[i] - y[i]) + (z[i] - z[i]) == 0;
+      const bool skipped =
+          !finite || (skip_origin && (x[i] * x[i] + y[i] * y[i]) + z[i] * z[i] <= static_cast<T>(ORIGIN));
       nearest[i] = real && !skipped ? INFINITE<T> : -1;  // -1 is below every candidate
     }
   }

@@ -97,6 +97,7 @@ ACT_INLINE void distances_to(const Search<T>& s, const T* q) {
         sum += x * x;
       }
     }
+    sum = sum == sum ? sum : V{} + INFINITE<T>;  // what is not a number counts as infinitely far
     store(s.distance + i, sum);
     if (i < whole) {
       V least;
@@ -190,11 +191,8 @@ ACT_INLINE void order(K* keys, int64_t count, int64_t k) {
 template <class T>
 void nearest(const Search<T>& s, const T* q) {
   distances_to(s, q);
-  if (s.buckets) {
-    // k buckets have a point not further than the bound, so k points have
-    const int64_t count = collect(s, bound_of(s));
-    if (count >= s.k) return order(s.keys, count, s.k);  // fewer only where distances are not numbers
-  }
+  // k buckets have a point not further than the bound, so k points have
+  if (s.buckets) return order(s.keys, collect(s, bound_of(s)), s.k);
   for (int64_t i = 0; i < s.points; ++i) s.keys[i] = make_key(s.distance[i], i);
   order(s.keys, s.points, s.k);
 }
