@@ -8,6 +8,7 @@ import hashlib
 import os
 import pathlib
 import platform
+import re
 import shlex
 import shutil
 import subprocess
@@ -18,6 +19,15 @@ from concurrent.futures import ThreadPoolExecutor
 
 SOURCES = pathlib.Path(__file__).resolve().parent / "csrc"
 STABLE_ABI = "-DTORCH_TARGET_VERSION=0x020a000000000000"  # of torch 2.10, the oldest that requirements.txt admits
+
+OLDEST = 60  # Pascal; before it there are no atomic sums of doubles
+
+# as in torch.utils.cpp_extension; longer names first, since they are replaced one after the other
+GENERATIONS = {
+    "Maxwell+Tegra": "5.3", "Maxwell": "5.0 5.2+PTX", "Pascal": "6.0 6.1+PTX", "Volta+Tegra": "7.2",
+    "Volta": "7.0+PTX", "Turing": "7.5+PTX", "Ampere+Tegra": "8.7", "Ampere": "8.0 8.6+PTX", "Ada": "8.9+PTX",
+    "Hopper": "9.0+PTX", "Blackwell+Tegra": "11.0", "Blackwell": "10.0 10.3 12.0 12.1+PTX", "Rubin": "10.7+PTX",
+}
 
 
 class CompileError(Exception):
@@ -68,14 +78,47 @@ def nvcc():
 
 
 def nvcc_flags(capabilities):
-    """Return nvcc's flags for devices of these compute capabilities, as (9, 0); none: for all of its generations.
+    """Return nvcc's flags for devices of these compute capabilities, as (9, 0); none: for one of each generation.
 
-    The environment variable TORCH_CUDA_ARCH_LIST ("8.0;9.0") goes before.
+    The newest is there as PTX too, which later GPUs compile for themselves. The environment variable
+    TORCH_CUDA_ARCH_LIST ("8.0;9.0+PTX", "Ampere") goes before, in the meaning that torch's own extensions give it.
     """
-    listed = os.environ.get("TORCH_CUDA_ARCH_LIST", "").replace(";", " ").split()
-    numbers = [entry.removesuffix("+PTX").replace(".", "") for entry in listed]
-    numbers = numbers or sorted({f"{major}{minor}" for major, minor in capabilities})
-    return [f"-gencode=arch=compute_{number},code=sm_{number}" for number in numbers] or ["-arch=all-major"]
+    listed = os.environ.get("TORCH_CUDA_ARCH_LIST", "").strip()
+    if listed not in ("", "native"):
+        return list(dict.fromkeys(flag for entry in _entries(listed) for flag in _flags_of(entry)))
+    known = _known_to_nvcc()
+    first = {number // 10: number for number in sorted(known, reverse=True)}  # the oldest of each generation
+    numbers = sorted({min(10 * major + minor, max(known)) for major, minor in capabilities} or first.values())
+    return [flag for number in numbers for flag in _generate(number, ptx=number == numbers[-1])]
+
+
+def _entries(listed):
+    """Split what TORCH_CUDA_ARCH_LIST holds, names of generations replaced by what torch takes them for."""
+    for name, meaning in GENERATIONS.items():
+        listed = listed.replace(name, meaning)
+    return listed.replace(";", " ").split()
+
+
+def _flags_of(entry):
+    parts = re.fullmatch(r"(\d+)\.(\d)([af]?)(\+PTX)?", entry)
+    if parts is None:
+        raise CompileError(f"the environment variable TORCH_CUDA_ARCH_LIST names '{entry}'; architectures are written "
+                           f"as 8.0, 9.0a, 9.0+PTX or {', '.join(GENERATIONS)}")
+    major, minor, suffix, ptx = parts.groups()
+    return _generate(f"{major}{minor}{suffix}", ptx)
+
+
+def _generate(number, ptx):
+    return [f"-gencode=arch=compute_{number},code={code}_{number}" for code in ("sm", *["compute"] * bool(ptx))]
+
+
+def _known_to_nvcc():
+    """Return the architectures that nvcc compiles for, as 90, from Pascal on."""
+    result = subprocess.run([nvcc(), "--list-gpu-arch"], capture_output=True, text=True, check=False)
+    known = [int(number) for number in re.findall(r"^compute_(\d+)$", result.stdout, re.MULTILINE)]
+    if not known:
+        raise CompileError(f"{nvcc()} --list-gpu-arch names no architecture")
+    return [number for number in known if number >= OLDEST] or known
 
 
 def fingerprint(tools, *parts):

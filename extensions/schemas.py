@@ -28,6 +28,7 @@ SCHEMAS = (
     " Tensor variance, float eps) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 
+NAMES = [schema.split("(")[0] for schema in SCHEMAS]
 LIBRARY = Library("act_ops", "DEF")
 for schema in SCHEMAS:
     LIBRARY.define(schema, tags=(torch.Tag.pt2_compliant_tag,))

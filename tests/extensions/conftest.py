@@ -5,9 +5,8 @@ import pytest
 import torch
 
 import extensions
-from extensions import kernels, schemas
-
-NAMES = [str(schema).split("(")[0] for schema in schemas.SCHEMAS]
+from extensions import kernels
+from extensions.schemas import NAMES
 
 
 @pytest.fixture(scope="session", autouse=True, params=["python", "compiled"])

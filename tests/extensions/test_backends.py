@@ -7,6 +7,7 @@ import sys
 
 import pytest
 import torch
+import torch.utils.cpp_extension
 
 import extensions
 from extensions import compile
@@ -113,14 +114,106 @@ def test_a_compiler_that_is_no_command(monkeypatch):
         compile.cxx()
 
 
-def test_architectures(monkeypatch):
+@pytest.fixture
+def nvcc_12(monkeypatch, tmp_path):
+    """An nvcc of CUDA 12, as far as it says which architectures it knows."""
+    path = tmp_path / "bin" / "nvcc"
+    path.parent.mkdir()
+    path.write_text("#!/bin/sh\nprintf 'compute_%s\\n' 50 52 60 61 70 75 80 86 89 90 90a\n")
+    path.chmod(0o755)
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
     monkeypatch.delenv("TORCH_CUDA_ARCH_LIST", raising=False)
-    assert compile.nvcc_flags([(9, 0), (8, 0), (9, 0)]) == ["-gencode=arch=compute_80,code=sm_80",
-                                                            "-gencode=arch=compute_90,code=sm_90"]
-    assert compile.nvcc_flags([]) == ["-arch=all-major"]
-    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "7.5;8.6+PTX")
-    assert compile.nvcc_flags([(9, 0)]) == ["-gencode=arch=compute_75,code=sm_75",
-                                            "-gencode=arch=compute_86,code=sm_86"]
+
+
+def numbers(flags):
+    """What comes of nvcc's flags, as sm_80 for a GPU's code and compute_80 for PTX."""
+    assert all(flag.startswith("-gencode=arch=compute_") for flag in flags)
+    return [flag.split("code=")[-1] for flag in flags]
+
+
+@pytest.mark.usefixtures("nvcc_12")
+def test_architectures(monkeypatch):
+    assert compile.nvcc_flags([(9, 0), (8, 0), (9, 0)]) == [
+        "-gencode=arch=compute_80,code=sm_80", "-gencode=arch=compute_90,code=sm_90",
+        "-gencode=arch=compute_90,code=compute_90"]
+    # what nvcc does not know yet runs the PTX of the newest that it knows
+    assert numbers(compile.nvcc_flags([(8, 0), (12, 0)])) == ["sm_80", "sm_90", "compute_90"]
+    # without a GPU one of each generation from Pascal on
+    assert numbers(compile.nvcc_flags([])) == ["sm_60", "sm_70", "sm_80", "sm_90", "compute_90"]
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", "native")
+    assert numbers(compile.nvcc_flags([(8, 6)])) == ["sm_86", "compute_86"]
+
+
+@pytest.mark.usefixtures("nvcc_12")
+@pytest.mark.parametrize(("listed", "expected"), [
+    ("7.5;8.6+PTX", ["sm_75", "sm_86", "compute_86"]), ("8.0 9.0a", ["sm_80", "sm_90a"]),
+    ("Ampere", ["sm_80", "sm_86", "compute_86"]), ("Ampere+Tegra;Turing", ["sm_87", "sm_75", "compute_75"]),
+    ("10.0+PTX", ["sm_100", "compute_100"]), ("8.6;Ampere", ["sm_86", "sm_80", "compute_86"])])
+def test_listed_architectures(monkeypatch, listed, expected):
+    """As torch's own extensions understand the variable."""
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", listed)
+    found = compile.nvcc_flags([(9, 0)])
+    assert numbers(found) == expected
+    theirs = torch.utils.cpp_extension._get_cuda_arch_flags()
+    assert sorted(found) == sorted(theirs)
+
+
+@pytest.mark.usefixtures("nvcc_12")
+@pytest.mark.parametrize("listed", ["Ampeer", "80", "8.0+ptx", "sm_80", "8.0,9.0"])
+def test_architectures_that_are_none(monkeypatch, listed):
+    monkeypatch.setenv("TORCH_CUDA_ARCH_LIST", listed)
+    with pytest.raises(CompileError, match="environment variable TORCH_CUDA_ARCH_LIST names '") as error:
+        compile.nvcc_flags([(9, 0)])
+    assert "\n" not in str(error.value)
+
+
+LOADED_BUT_BROKEN = """
+import torch
+load, library = torch.ops.load_library, torch.library.Library("act_ops", "FRAGMENT")
+def load_broken(path):
+    load(path)
+    def fail(*arguments): raise RuntimeError("no kernel image is available for execution on the device\\nmore")
+    library.impl("furthest_point_sample", fail, "CPU", allow_override=True)
+torch.ops.load_library = load_broken
+import extensions
+from extensions import ops
+print(extensions.backend(), ops.furthest_point_sample(torch.eye(3)[None], 3).tolist())
+"""
+
+
+@needs_compiler
+def test_a_library_that_loads_and_does_not_run():
+    """As one that was compiled for another GPU, or by an nvcc newer than the driver."""
+    status, out, err = run(LOADED_BUT_BROKEN)
+    assert (status, out) == (0, "pure PyTorch [[0, 1, 2]]")
+    assert ("the compiled operators for cpu do not run on cpu (no kernel image is available for execution on the "
+            "device); pure PyTorch serves, more slowly.") in err
+    assert "more\n" not in err.replace("more slowly", "")
+    status, _, err = run(LOADED_BUT_BROKEN, ACT_OPS="require")
+    assert status
+    assert "do not run on cpu (no kernel image is available for execution on the device), and ACT_OPS=require" in err
+
+
+DEFERRED = """
+import torch
+torch.cuda.is_available = lambda: True
+torch.cuda.get_device_capability = lambda index=0: (8, 0)
+import extensions
+from extensions import backends, ops
+print(extensions.backend())
+def on_gpu(name, *arguments):
+    keys = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
+    return getattr(torch.ops.act_ops, name).default.redispatch(keys, *arguments)
+tried = []
+backends._load_once = lambda device: tried.append(device)
+print(on_gpu("furthest_point_sample", torch.eye(3)[None], 3).tolist(), tried)
+"""
+
+
+@needs_compiler
+def test_kernels_for_a_gpu_are_loaded_when_one_is_used():
+    """A process that computes on the CPU neither compiles for GPUs nor takes their memory."""
+    assert run(DEFERRED) == (0, "compiled C++\n[[0, 1, 2]] [device(type='cpu')]", "")
 
 
 @needs_compiler
