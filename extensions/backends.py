@@ -1,8 +1,8 @@
 """Which kernels serve the operators: the compiled ones where they can be had, else those in pure PyTorch.
 
 The environment variable ACT_OPS chooses: ``auto`` (the default) compiles them at first use and says in one line where
-that fails, ``require`` makes a failure an error, ``python`` keeps to pure PyTorch. Those for the CPU are loaded at once,
-those for GPUs when a GPU is first asked of: a process that uses none neither compiles for it nor takes its memory.
+that fails, ``require`` makes a failure an error, ``python`` keeps to pure PyTorch. Those for the CPU are loaded at
+once, those for GPUs at the first call on one: a process that uses none neither compiles for it nor takes its memory.
 """
 import contextlib
 import functools

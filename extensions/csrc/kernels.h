@@ -5,10 +5,18 @@
 
 namespace act {
 
-// How a kernel runs: on the CPU the caller's parallel loop, on CUDA the caller's stream.
+// How a kernel runs: on the CPU the caller's parallel loop, on CUDA the caller's stream and memory.
 struct Executor {
 #ifdef ACT_CUDA
   void* stream;
+  void* (*allocate)(void* owner, int64_t bytes);
+  void* owner;
+
+  // Return memory for `count` numbers, torch's own, that lasts until the operator returns.
+  template <class T>
+  T* scratch(int64_t count) const {
+    return static_cast<T*>(allocate(owner, count * static_cast<int64_t>(sizeof(T))));
+  }
 #else
   using Body = void (*)(int64_t begin, int64_t end, void* context);
   void (*loop)(int64_t count, int64_t grain, Body body, void* context);

@@ -9,12 +9,15 @@
 
 #include <optional>
 #include <tuple>
+#include <vector>
 
 #include "kernels.h"
 
 #ifdef ACT_CUDA
 #include <torch/csrc/inductor/aoti_torch/generated/c_shim_cuda.h>
+#ifndef ACT_KEY  // the tests run the CUDA kernels without a GPU, under another key
 #define ACT_KEY CUDA
+#endif
 #else
 #define ACT_KEY CPU
 #endif
@@ -26,14 +29,23 @@ using torch::stable::Tensor;
 
 #ifdef ACT_CUDA
 
-// Works on the device of `tensor` and on its current stream.
+// Works on the device of `tensor`, on its current stream, in memory of torch's allocator.
 struct Scope {
   torch::stable::accelerator::DeviceGuard guard;
+  const Tensor& like;
+  mutable std::vector<Tensor> scratch;
   act::Executor run;
 
-  explicit Scope(const Tensor& tensor) : guard(tensor.get_device_index()) {
+  explicit Scope(const Tensor& tensor) : guard(tensor.get_device_index()), like(tensor) {
     TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(tensor.get_device_index(), &run.stream));
+    run.owner = this;
+    run.allocate = [](void* owner, int64_t bytes) {
+      Scope& scope = *static_cast<Scope*>(owner);
+      scope.scratch.push_back(torch::stable::new_empty(scope.like, {bytes}, ScalarType::Byte));
+      return scope.scratch.back().mutable_data_ptr();
+    };
   }
+  Scope(const Scope&) = delete;
 };
 
 void check_index(const Tensor&, int64_t) {}  // the kernels assert it, as torch's do

@@ -1,6 +1,7 @@
 // Chamfer distance: a warp a pair of patches, tiles for whole clouds, both directions in one launch; the gradient is
-// collected by each point from those that name it, without atomics, so that it is the same every time.
+// collected by each point from those that name it.
 #include "common.cuh"
+#include "inverse.cuh"
 
 namespace act {
 namespace {
@@ -10,10 +11,18 @@ constexpr int PAIRS = 4;    // pairs a block
 constexpr int SLICES = 8;   // threads that share a query of a whole cloud, one in each warp
 constexpr int TILE = 256;   // points of the other cloud in shared memory
 
-// Take the distance to point `index` into account; what is not a number stays.
+// Take the distance to point `index` into account; the first that is not a number stays.
 template <class T>
 __device__ void take(Pair<T>& best, T distance, int index) {
-  if (distance < best.value || distance != distance) best = {distance, index};
+  if (best.value == best.value && !(distance >= best.value)) best = {distance, index};
+}
+
+// Whether `a` goes before `b`, what is not a number before all others.
+template <class T>
+__device__ bool nearer(const Pair<T>& a, const Pair<T>& b) {
+  const bool a_is_nan = a.value != a.value, b_is_nan = b.value != b.value;
+  if (a_is_nan || b_is_nan) return a_is_nan && (!b_is_nan || a.index < b.index);
+  return before(a, b);
 }
 
 template <class T>
@@ -74,35 +83,44 @@ __global__ void clouds(const T* xyz1, const T* xyz2, T* dist1, T* dist2, int64_t
   if (slice == 0 && query < count) {
     for (int s = 1; s < SLICES; ++s) {
       const Pair<T> other = parts[s][lane];
-      if (other.value != other.value || before(other, best)) best = other;
+      if (nearer(other, best)) best = other;
     }
     (back ? dist2 : dist1)[b * count + query] = best.value;
     (back ? idx2 : idx1)[b * count + query] = best.index;
   }
 }
 
-// A thread a point of either cloud: its own term, then those of the points whose nearest it is.
+// A thread a point of either cloud: its own term, then those of the points whose nearest it is. `inverse1` tells which
+// points of xyz2 name one of xyz1, `inverse2` the contrary; without them, for patches, it asks all.
 template <class T>
 __global__ void pull(const T* grad1, const T* grad2, const T* xyz1, const T* xyz2, const int64_t* idx1,
-                     const int64_t* idx2, T* out1, T* out2, int64_t batch, int points1, int points2) {
-  const int64_t item = static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+                     const int64_t* idx2, Inverse inverse1, Inverse inverse2, T* out1, T* out2, int64_t batch,
+                     int points1, int points2) {
+  const int64_t item = own_item();
   if (item >= batch * (points1 + points2)) return;
   const bool back = item >= batch * points1;
   const int64_t row = back ? item - batch * points1 : item;
   const int count = back ? points2 : points1, points = back ? points1 : points2;
   const int64_t b = row / count, first = b * points;  // of the other cloud's points
-  const int64_t own_index = row % count;
+  const int own_index = static_cast<int>(row % count);
   const T *own = (back ? xyz2 : xyz1) + 3 * row, *others = (back ? xyz1 : xyz2) + 3 * first;
   const T own_weight = 2 * (back ? grad2 : grad1)[row];
   const T* weights = (back ? grad1 : grad2) + first;
   const int64_t* named = (back ? idx1 : idx2) + first;
-  const int64_t nearest = (back ? idx2 : idx1)[row];
-  assert(nearest >= 0 && nearest < points);
+  const int64_t nearest = valid((back ? idx2 : idx1)[row], points);
   T sum[3];
   for (int axis = 0; axis < 3; ++axis) sum[axis] = (own[axis] - others[3 * nearest + axis]) * own_weight;
-  for (int j = 0; j < points; ++j)
-    if (named[j] == own_index)
-      for (int axis = 0; axis < 3; ++axis) sum[axis] -= (others[3ll * j + axis] - own[axis]) * (2 * weights[j]);
+  const auto subtract = [&](int64_t j) {
+    for (int axis = 0; axis < 3; ++axis) sum[axis] -= (others[3 * j + axis] - own[axis]) * (2 * weights[j]);
+  };
+  Inverse named_by = back ? inverse2 : inverse1;
+  if (named_by.starts) {
+    named_by.of_cloud(b, count, points);
+    for (int s = named_by.starts[own_index]; s < named_by.starts[own_index + 1]; ++s) subtract(named_by.order[s]);
+  } else {
+    for (int j = 0; j < points; ++j)
+      if (named[j] == own_index) subtract(j);
+  }
   for (int axis = 0; axis < 3; ++axis) (back ? out2 : out1)[3 * row + axis] = sum[axis];
 }
 
@@ -111,27 +129,30 @@ __global__ void pull(const T* grad1, const T* grad2, const T* xyz1, const T* xyz
 template <class T>
 void chamfer(const Executor& run, const T* xyz1, const T* xyz2, T* dist1, T* dist2, int64_t* idx1, int64_t* idx2,
              int64_t batch, int64_t points1, int64_t points2) {
-  const int64_t larger = points1 > points2 ? points1 : points2;
-  if (larger >= 0x7fffffff) throw std::runtime_error("chamfer: a cloud is too large");
-  const int n = static_cast<int>(points1), m = static_cast<int>(points2);
+  const int64_t larger = max(points1, points2);
+  const int n = as_int(points1, "chamfer"), m = as_int(points2, "chamfer");
   if (larger <= PATCH) {
-    patches<T><<<blocks_for(batch, PAIRS), PAIRS * WARP, 0, stream_of(run)>>>(xyz1, xyz2, dist1, dist2, idx1, idx2,
-                                                                               batch, n, m);
+    launch(run, "chamfer", patches<T>, blocks_for(batch, PAIRS), PAIRS * WARP, xyz1, xyz2, dist1, dist2, idx1, idx2,
+           batch, n, m);
   } else {
     const dim3 grid(blocks_for(batch * ((larger + WARP - 1) / WARP), 1), 2);
-    clouds<T><<<grid, SLICES * WARP, 0, stream_of(run)>>>(xyz1, xyz2, dist1, dist2, idx1, idx2, batch, n, m);
+    launch(run, "chamfer", clouds<T>, grid, SLICES * WARP, xyz1, xyz2, dist1, dist2, idx1, idx2, batch, n, m);
   }
-  check(cudaGetLastError(), "chamfer");
 }
 
 template <class T>
 void chamfer_backward(const Executor& run, const T* grad1, const T* grad2, const T* xyz1, const T* xyz2,
                       const int64_t* idx1, const int64_t* idx2, T* out1, T* out2, int64_t batch, int64_t points1,
                       int64_t points2) {
+  const char* operation = "chamfer_backward";
+  Inverse inverse1{}, inverse2{};
+  if (max(points1, points2) > PATCH) {
+    inverse1 = invert_index(run, operation, idx2, batch, points1, points2);
+    inverse2 = invert_index(run, operation, idx1, batch, points2, points1);
+  }
   const int threads = 256;
-  pull<T><<<blocks_for(batch * (points1 + points2), threads), threads, 0, stream_of(run)>>>(
-      grad1, grad2, xyz1, xyz2, idx1, idx2, out1, out2, batch, static_cast<int>(points1), static_cast<int>(points2));
-  check(cudaGetLastError(), "chamfer_backward");
+  launch(run, operation, pull<T>, blocks_for(batch * (points1 + points2), threads), threads, grad1, grad2, xyz1, xyz2,
+         idx1, idx2, inverse1, inverse2, out1, out2, batch, as_int(points1, operation), as_int(points2, operation));
 }
 
 #define ACT_INSTANTIATE(T)                                                                                           \

@@ -14,11 +14,18 @@ namespace act {
 constexpr int WARP = 32;
 constexpr unsigned ALL = 0xffffffffu;
 
-inline cudaStream_t stream_of(const Executor& run) { return static_cast<cudaStream_t>(run.stream); }
-
-inline void check(cudaError_t error, const char* operation) {
-  if (error != cudaSuccess)
-    throw std::runtime_error(std::string(operation) + ": " + cudaGetErrorString(error));
+// Launch `kernel` on the caller's stream; raise if that fails.
+template <class... Parameters, class... Arguments>
+void launch(const Executor& run, const char* operation, void (*kernel)(Parameters...), dim3 blocks, int threads,
+            Arguments... arguments) {
+  cudaLaunchConfig_t config{};
+  config.gridDim = blocks, config.blockDim = threads, config.stream = static_cast<cudaStream_t>(run.stream);
+  // the error of this launch alone, not of whoever called CUDA before
+  const cudaError_t error = cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(arguments)...);
+  if (error == cudaSuccess) return;
+  const std::string message = std::string(operation) + ": " + cudaGetErrorString(error);
+  cudaGetLastError();  // what stays would fail the next call, torch's perhaps
+  throw std::runtime_error(message);
 }
 
 // Return how many blocks of `threads` cover `count` items.
@@ -26,6 +33,19 @@ inline unsigned blocks_for(int64_t count, int threads) {
   const int64_t blocks = (count + threads - 1) / threads;
   if (blocks > 0x7fffffff) throw std::runtime_error("the input is too large for one CUDA launch");
   return static_cast<unsigned>(blocks);
+}
+
+// Return `count` as an int, which kernels count the points of a cloud by.
+inline int as_int(int64_t count, const char* operation) {
+  if (count > 0x7fffffff / 4) throw std::runtime_error(std::string(operation) + ": a cloud is too large");
+  return static_cast<int>(count);
+}
+
+__device__ int64_t own_item() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
+
+__device__ int64_t valid(int64_t index, int64_t points) {
+  assert(index >= 0 && index < points);
+  return index;
 }
 
 template <class T>

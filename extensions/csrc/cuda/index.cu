@@ -1,18 +1,12 @@
 // Operators that follow indices: gathering, balls, interpolation. A thread an element, a warp a ball.
 #include "common.cuh"
+#include "inverse.cuh"
 
 namespace act {
 namespace {
 
 constexpr int THREADS = 256;
 constexpr int BALLS = 4;  // a block
-
-__device__ int64_t own_item() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
-
-__device__ int64_t valid(int64_t index, int64_t points) {
-  assert(index >= 0 && index < points);
-  return index;
-}
 
 template <class T>
 __global__ void gather(const T* features, const int64_t* idx, T* out, int64_t total, int64_t channels, int64_t points,
@@ -23,13 +17,23 @@ __global__ void gather(const T* features, const int64_t* idx, T* out, int64_t to
   out[item] = features[row * points + valid(idx[row / channels * queries + item % queries], points)];
 }
 
-template <class T>
-__global__ void scatter(const T* grad, const int64_t* idx, T* out, int64_t total, int64_t channels, int64_t points,
-                        int64_t queries) {
+// A point sums what the queries that name it got, in their order. WEIGHTED: each query names three points (M, 3), each
+// with a weight.
+template <class T, bool WEIGHTED>
+__global__ void collect(const T* grad, const T* weight, Inverse named_by, T* out, int64_t total, int64_t channels,
+                        int64_t points, int64_t queries) {
   const int64_t item = own_item();
   if (item >= total) return;
-  const int64_t row = item / queries;
-  atomicAdd(out + row * points + valid(idx[row / channels * queries + item % queries], points), grad[item]);
+  const int64_t row = item / points, n = item % points, b = row / channels;
+  const int names = WEIGHTED ? 3 : 1;  // of a query
+  named_by.of_cloud(b, points, names * queries);
+  T sum = 0;
+  for (int s = named_by.starts[n]; s < named_by.starts[n + 1]; ++s) {
+    const int at = named_by.order[s];
+    const T part = grad[row * queries + at / names];
+    sum += WEIGHTED ? part * weight[b * queries * 3 + at] : part;
+  }
+  out[item] = sum;
 }
 
 // The points are seen in the order of their index, 32 at once.
@@ -66,16 +70,6 @@ __global__ void interpolate(const T* features, const int64_t* idx, const T* weig
               from[valid(idx[at + 2], points)] * weight[at + 2];
 }
 
-template <class T>
-__global__ void spread(const T* grad, const int64_t* idx, const T* weight, T* by_features, int64_t total,
-                       int64_t channels, int64_t points, int64_t queries) {
-  const int64_t item = own_item();
-  if (item >= total) return;
-  const int64_t row = item / queries, at = (row / channels * queries + item % queries) * 3;
-  for (int j = 0; j < 3; ++j)
-    atomicAdd(by_features + row * points + valid(idx[at + j], points), grad[item] * weight[at + j]);
-}
-
 // One element (b, q, j) of the weights' gradient.
 template <class T>
 __global__ void weigh(const T* grad, const T* features, const int64_t* idx, T* by_weight, int64_t total,
@@ -95,57 +89,51 @@ template <class T>
 void gather_points(const Executor& run, const T* features, const int64_t* idx, T* out, int64_t batch, int64_t channels,
                    int64_t points, int64_t queries) {
   const int64_t total = batch * channels * queries;
-  gather<T><<<blocks_for(total, THREADS), THREADS, 0, stream_of(run)>>>(features, idx, out, total, channels, points,
-                                                                         queries);
-  check(cudaGetLastError(), "gather_points");
+  launch(run, "gather_points", gather<T>, blocks_for(total, THREADS), THREADS, features, idx, out, total, channels,
+         points, queries);
 }
 
 template <class T>
 void gather_points_backward(const Executor& run, const T* grad, const int64_t* idx, T* out, int64_t batch,
                             int64_t channels, int64_t points, int64_t queries) {
-  check(cudaMemsetAsync(out, 0, sizeof(T) * batch * channels * points, stream_of(run)), "gather_points_backward");
-  const int64_t total = batch * channels * queries;
-  if (total == 0) return;
-  scatter<T><<<blocks_for(total, THREADS), THREADS, 0, stream_of(run)>>>(grad, idx, out, total, channels, points,
-                                                                          queries);
-  check(cudaGetLastError(), "gather_points_backward");
+  const char* operation = "gather_points_backward";
+  const Inverse named_by = invert_index(run, operation, idx, batch, points, queries);
+  const int64_t total = batch * channels * points;
+  launch(run, operation, collect<T, false>, blocks_for(total, THREADS), THREADS, grad, nullptr, named_by, out, total,
+         channels, points, queries);
 }
 
 template <class T>
 void ball_query(const Executor& run, const T* xyz, const T* new_xyz, int64_t* index, int64_t batch, int64_t points,
                 int64_t queries, double radius, int64_t nsample) {
-  if (points >= 0x7fffffff) throw std::runtime_error("ball_query: a cloud is too large");
   const T limit = static_cast<T>(radius) * static_cast<T>(radius);  // rounded as pointnet2_ops does
   const int64_t rows = batch * queries;
-  ball<T><<<blocks_for(rows, BALLS), BALLS * WARP, 0, stream_of(run)>>>(xyz, new_xyz, index, rows, queries,
-                                                                         static_cast<int>(points), limit, nsample);
-  check(cudaGetLastError(), "ball_query");
+  launch(run, "ball_query", ball<T>, blocks_for(rows, BALLS), BALLS * WARP, xyz, new_xyz, index, rows, queries,
+         as_int(points, "ball_query"), limit, nsample);
 }
 
 template <class T>
 void three_interpolate(const Executor& run, const T* features, const int64_t* idx, const T* weight, T* out,
                        int64_t batch, int64_t channels, int64_t points, int64_t queries) {
   const int64_t total = batch * channels * queries;
-  interpolate<T><<<blocks_for(total, THREADS), THREADS, 0, stream_of(run)>>>(features, idx, weight, out, total,
-                                                                              channels, points, queries);
-  check(cudaGetLastError(), "three_interpolate");
+  launch(run, "three_interpolate", interpolate<T>, blocks_for(total, THREADS), THREADS, features, idx, weight, out,
+         total, channels, points, queries);
 }
 
 template <class T>
 void three_interpolate_backward(const Executor& run, const T* grad, const T* features, const int64_t* idx,
                                 const T* weight, T* by_features, T* by_weight, int64_t batch, int64_t channels,
                                 int64_t points, int64_t queries) {
-  const cudaStream_t stream = stream_of(run);
-  check(cudaMemsetAsync(by_features, 0, sizeof(T) * batch * channels * points, stream), "three_interpolate_backward");
-  const int64_t total = batch * channels * queries, weights = batch * queries * 3;
-  if (total)
-    spread<T><<<blocks_for(total, THREADS), THREADS, 0, stream>>>(grad, idx, weight, by_features, total, channels,
-                                                                   points, queries);
-  check(cudaGetLastError(), "three_interpolate_backward");
+  const char* operation = "three_interpolate_backward";
+  const int64_t total = batch * channels * points, weights = batch * queries * 3;
+  if (total) {
+    const Inverse named_by = invert_index(run, operation, idx, batch, points, 3 * queries);
+    launch(run, operation, collect<T, true>, blocks_for(total, THREADS), THREADS, grad, weight, named_by, by_features,
+           total, channels, points, queries);
+  }
   if (weights)
-    weigh<T><<<blocks_for(weights, THREADS), THREADS, 0, stream>>>(grad, features, idx, by_weight, weights, channels,
-                                                                    points, queries);
-  check(cudaGetLastError(), "three_interpolate_backward");
+    launch(run, operation, weigh<T>, blocks_for(weights, THREADS), THREADS, grad, features, idx, by_weight, weights,
+           channels, points, queries);
 }
 
 #define ACT_INSTANTIATE(T)                                                                                            \
