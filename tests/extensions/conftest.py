@@ -1,24 +1,46 @@
-"""Every test of the operators runs on each backend: the pure-PyTorch kernels and, where they are, the compiled ones."""
+"""Every test of the operators runs on each backend: the kernels in pure PyTorch, the compiled ones and, emulated on the
+CPU, those for CUDA."""
+import functools
 import warnings
 
+import emulated
 import pytest
 import torch
+from emulated import emulator  # noqa: F401 - a fixture
 
 import extensions
 from extensions import kernels
 from extensions.schemas import NAMES
 
 
-@pytest.fixture(scope="session", autouse=True, params=["python", "compiled"])
+def pytest_collection_modifyitems(items):
+    """Leave out the emulated backend where there is no CUDA kernel to run."""
+    items[:] = [item for item in items if not _without_cuda_kernel(item)]
+
+
+def _without_cuda_kernel(item):
+    values = item.callspec.params if hasattr(item, "callspec") else {}
+    if values.get("backend") != "emulated":
+        return False
+    operator = values["sample"].operator if "sample" in values else values.get("operator", emulated.OPERATORS[0])
+    return operator not in emulated.OPERATORS or item.path.name in ("test_backends.py", "test_op_cuda.py")
+
+
+@pytest.fixture(scope="session", autouse=True, params=["python", "compiled", "emulated"])
 def backend(request):
-    """Put the pure-PyTorch kernels back before the compiled ones, or leave those."""
+    """Put the kernels in pure PyTorch or the emulated ones before the compiled ones, or leave those."""
     if request.param == "compiled":
         if extensions.backend() == "pure PyTorch":
             pytest.skip("the compiled operators are not there: no compiler, or ACT_OPS=python")
         yield request.param
         return
+    if request.param == "emulated":
+        call = request.getfixturevalue("emulator").call
+        serving = {name: functools.partial(call, name) for name in emulated.OPERATORS}
+    else:
+        serving = {name: getattr(kernels, name) for name in NAMES}
     with torch.library._scoped_library("act_ops", "IMPL") as library, warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Warning only once for all operators")
-        for name in NAMES:
-            library.impl(name, getattr(kernels, name), "CPU")
+        for name, function in serving.items():
+            library.impl(name, function, "CPU")
         yield request.param

@@ -60,13 +60,13 @@ def test_wrong_input(message):
 
 def test_the_compiled_kernels_check_devices_too(backend):
     """Whoever calls past ``ops``: the pointer of another device must not reach a kernel."""
-    if backend == "python":
+    if backend != "compiled":
         pytest.skip("torch's own operators check it")
     with pytest.raises(RuntimeError, match="the tensors of one operator are on several devices"):
         torch.ops.act_ops.knn.default.redispatch(torch._C.DispatchKeySet(torch._C.DispatchKey.CPU), cloud(1, 5, 3),
                                                  cloud(1, 5, 3).to("meta"), 2)
 
 
-def test_index_outside_is_an_error():
-    with pytest.raises(RuntimeError, match="out of bounds"):
+def test_index_outside_is_an_error(backend):
+    with pytest.raises(RuntimeError, match="assertion failed: index" if backend == "emulated" else "out of bounds"):
         ops.gather_points(torch.zeros(1, 2, 4), torch.tensor([[4]]))

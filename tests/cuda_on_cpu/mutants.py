@@ -1,0 +1,74 @@
+"""Do the tests see faults? Plant them in the CUDA kernels one at a time and run the tests on each, emulated.
+
+``python tests/cuda_on_cpu/mutants.py [WORD]`` prints a table, for docs/PERFORMANCE.md, of those whose name holds WORD.
+"""
+import os
+import pathlib
+import subprocess
+import sys
+import tempfile
+from typing import NamedTuple
+
+import yaml
+
+HERE = pathlib.Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parents[1]), str(HERE)]
+
+import emulated  # noqa: E402 - the script's folder is on the path, the project's is not
+
+from extensions import compile  # noqa: E402
+
+
+class Mutant(NamedTuple):
+    """A fault: in ``file`` the text ``old`` becomes ``new``; ``tests`` should see it."""
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: str
+
+
+MUTANTS = [Mutant(**entry) for entry in yaml.safe_load((HERE / "mutants.yaml").read_text())]
+
+
+def planted(mutant):
+    """Return the file's text with the fault in it."""
+    text = (compile.SOURCES / "cuda" / mutant.file).read_text()
+    if mutant.old not in text:
+        sys.exit(f"error: {mutant.name}: its text is not in {mutant.file}")
+    return text.replace(mutant.old, mutant.new)
+
+
+def seen_by(mutant, folder):
+    """Return the error of the first test that fails with the fault; None: all pass."""
+    try:
+        library = emulated.library(folder, {mutant.file: planted(mutant)})
+    except RuntimeError as error:
+        return f"does not compile: {str(error).splitlines()[1]}"
+    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(HERE), "-k",
+               f"({mutant.tests}) and not test_emulator"]
+    result = subprocess.run(command, env={**os.environ, "EMULATED_LIBRARY": str(library)}, cwd=HERE.parents[1],
+                            capture_output=True, text=True, check=False)
+    if result.returncode == 0:
+        return None
+    lines = [line[1:].strip() for line in result.stdout.splitlines() if line.startswith("E  ")]
+    return next((line for line in lines if "emulated CUDA" in line), (lines or ["the tests end abnormally"])[0])
+
+
+def main():
+    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    missed = 0
+    print("| planted fault | seen as |\n| --- | --- |")
+    with tempfile.TemporaryDirectory() as folder:
+        for mutant in MUTANTS:
+            if word not in mutant.name:
+                continue
+            error = seen_by(mutant, folder)
+            missed += error is None
+            shown = "**not seen**" if error is None else error.split("emulated CUDA: ")[-1].split(", block")[0]
+            print(f"| {mutant.name} | {shown[:110].replace('|', '/')} |", flush=True)
+    sys.exit(bool(missed))
+
+
+if __name__ == "__main__":
+    main()
