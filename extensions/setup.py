@@ -1,7 +1,8 @@
 """Compile the operators ahead of time, ``pip install ./extensions``, for machines without a compiler.
 
 The kernels are compiled against the torch of the environment that pip installs into. CUDA kernels are added where
-that torch has CUDA and nvcc is found, for the architectures of TORCH_CUDA_ARCH_LIST, of the GPUs present, or all.
+that torch has CUDA and nvcc is found, for the architectures of TORCH_CUDA_ARCH_LIST, of the GPUs present, or one of
+each generation.
 """
 import json
 import pathlib

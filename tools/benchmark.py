@@ -1,4 +1,4 @@
-"""Measure the operators, the training steps and the data: ``python tools/benchmark.py {ops,train,data,i2p}``.
+"""Measure operators, training steps and data: ``python tools/benchmark.py {ops,train,data,i2p,cuda-model}``.
 
 Times are medians. Every figure of one run is measured in that run, the rate of matrix products included that the
 training steps are compared with.
@@ -15,6 +15,7 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import extensions  # noqa: E402 - the script's folder is on the path, the project's is not
+from tools.benchmarks.cuda_model import measure_cuda_model, print_tables  # noqa: E402
 from tools.benchmarks.data import measure_data  # noqa: E402
 from tools.benchmarks.i2p import measure_i2p  # noqa: E402
 from tools.benchmarks.operators import measure_ops  # noqa: E402
@@ -38,7 +39,7 @@ def hardware(device):
 
 def parse(argv=None):
     parser = ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=("ops", "train", "data", "i2p"))
+    parser.add_argument("what", choices=("ops", "train", "data", "i2p", "cuda-model"))
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1 …")
     parser.add_argument("--amp", choices=("off", "bf16", "fp16"), default="off",
                         help="mixed precision, for train and i2p")
@@ -74,6 +75,9 @@ def main():
     elif args.what == "i2p":
         report["i2p"] = measure_i2p(args, device)
         print(align([[name.replace("_", " "), str(value)] for name, value in report["i2p"].items()]))
+    elif args.what == "cuda-model":
+        report["cuda_model"] = measure_cuda_model()
+        print_tables(report["cuda_model"], align)
     else:
         report["data"] = measure_data(args)
         print(align([["files", "clouds a second"], *([name, str(rate)] for name, rate in report["data"].items())]))

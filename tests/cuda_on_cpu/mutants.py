@@ -4,11 +4,11 @@
 """
 import os
 import pathlib
-import subprocess
 import sys
 import tempfile
 from typing import NamedTuple
 
+import pytest
 import yaml
 
 HERE = pathlib.Path(__file__).resolve().parent
@@ -45,14 +45,22 @@ def seen_by(mutant, folder):
         library = emulated.library(folder, {mutant.file: planted(mutant)})
     except RuntimeError as error:
         return f"does not compile: {str(error).splitlines()[1]}"
-    command = [sys.executable, "-m", "pytest", "-q", "-x", "-p", "no:cacheprovider", str(HERE), "-k",
-               f"({mutant.tests}) and not test_emulator"]
-    result = subprocess.run(command, env={**os.environ, "EMULATED_LIBRARY": str(library)}, cwd=HERE.parents[1],
-                            capture_output=True, text=True, check=False)
-    if result.returncode == 0:
-        return None
-    lines = [line[1:].strip() for line in result.stdout.splitlines() if line.startswith("E  ")]
-    return next((line for line in lines if "emulated CUDA" in line), (lines or ["the tests end abnormally"])[0])
+    output = pathlib.Path(folder) / "output.txt"
+    if not passes(library, f"({mutant.tests}) and not test_emulator", output):
+        lines = [line[1:].strip() for line in output.read_text().splitlines() if line.startswith("E  ")]
+        return next((line for line in lines if "emulated CUDA" in line), (lines or ["the tests end abnormally"])[0])
+    return None
+
+
+def passes(library, tests, output):
+    """Run the tests that ``tests`` selects in a process of its own, which need not import torch again."""
+    child = os.fork()
+    if child == 0:
+        with open(output, "w") as file:
+            os.dup2(file.fileno(), 1), os.dup2(file.fileno(), 2)
+        os.environ["EMULATED_LIBRARY"] = str(library)
+        os._exit(int(pytest.main(["-x", "-p", "no:cacheprovider", str(HERE), "-k", tests]) != 0))
+    return os.waitpid(child, 0)[1] == 0
 
 
 def main():

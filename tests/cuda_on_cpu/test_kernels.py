@@ -3,6 +3,7 @@
 Coordinates named "grid" are multiples of 1/8, so that all is exact and ties abound.
 """
 import contextlib
+import os
 
 import pytest
 import torch
@@ -169,7 +170,7 @@ def test_every_kernel_runs(emulator):
         emulator.call("gather_points_backward", emulator.call("gather_points", features, idx[0]), idx[0], 40)
     ran = set(emulator.counts())
     assert ran == emulator.kernels()
-    assert len(ran) >= 39
+    assert len(ran) >= 41
 
 
 def test_many_clouds(emulator):
@@ -220,10 +221,9 @@ def test_a_wrong_index_ends_the_launch(emulator, wrong):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", range(8))
-def test_random_sizes(emulator, seed):
-    """500 random calls each, of any size and data, in any order."""
-    random = torch.Generator().manual_seed(seed)
+def test_random_sizes(emulator):
+    """Random calls of any size and data, in any order: 60, or as many as ACT_RANDOM_CALLS says."""
+    random = torch.Generator().manual_seed(0)
 
     def draw(*values):
         return values[torch.randint(len(values), (), generator=random)]
@@ -232,7 +232,7 @@ def test_random_sizes(emulator, seed):
         near = 32 * draw(*range(1, 9)) + draw(-1, 0, 1)
         return min(most, near) if draw(True, False) else draw(*range(1, most + 1))
 
-    for call in range(500):
+    for call in range(int(os.environ.get("ACT_RANDOM_CALLS", 60))):
         emulator.set_order(call)
         dtype, n, m = draw(*DTYPES), size(700), size(260)
         kind = draw("grid", "random", "equal", "origin", "tiny", "overflow", "zero")

@@ -81,6 +81,32 @@ def test_the_current_stream_and_device_are_used():
     assert result.equal(expected)
 
 
+def test_gradients_are_the_same_every_time():
+    """And deterministic algorithms may be asked for: no float is summed atomically."""
+    generator = torch.Generator("cuda").manual_seed(0)
+    features = torch.randn(4, 16, 300, device="cuda", generator=generator, requires_grad=True)
+    idx = torch.randint(300, (4, 100, 32), device="cuda", generator=generator)
+    clouds = [torch.rand(2, 3000, 3, device="cuda", generator=generator, requires_grad=True) for _ in range(2)]
+    torch.use_deterministic_algorithms(True)
+    try:
+        runs = [(*torch.autograd.grad(ops.group_points(features, idx).square().sum(), features),
+                 *torch.autograd.grad(sum(dist.sum() for dist in ops.chamfer(*clouds)[:2]), clouds)) for _ in range(3)]
+    finally:
+        torch.use_deterministic_algorithms(False)
+    assert all(one.equal(two) for run in runs for one, two in zip(run, runs[0], strict=True))
+
+
+def test_the_current_device_is_used():
+    """On whatever device the tensors are, and not that of torch."""
+    if torch.cuda.device_count() < 2:
+        pytest.skip("needs two devices")
+    xyz = torch.rand(2, 500, 3, device="cuda:1")
+    assert ops.knn(xyz, xyz, 5)[1].device == xyz.device
+    assert torch.cuda.current_device() == 0
+    with pytest.raises(ValueError, match="ref is on cuda:1 and query is on cuda:0"):
+        ops.knn(xyz, xyz.to("cuda:0"), 5)
+
+
 def test_not_a_number_shows():
     xyz, other = torch.rand(2, 2, 100, 3, device="cuda")
     xyz[0, 3, 1] = float("nan")
