@@ -18,7 +18,9 @@ from utils.errors import ConfigError
 
 EMULATOR = pathlib.Path(__file__).resolve().parents[2] / "tests" / "cuda_on_cpu"
 WARP = 32
-DISTANCE = 8  # instructions: three differences, three products, two sums; products are not fused
+# instructions a distance: three differences, three products, two sums, which are not fused
+DISTANCE = 8
+KEEP_NEARER = 4  # a comparison or minimum, what is not a number, two selections
 
 
 class Gpu(NamedTuple):
@@ -164,14 +166,14 @@ def fps_work(batch, points, npoint):
     def scaled(value):
         return batch * (value(few) + picks * (value(more) - value(few)) / 2)
 
-    return Work(batch * points * npoint * (DISTANCE + 4), scaled(exchanges), scaled(sectors),
+    return Work(batch * points * npoint * (DISTANCE + KEEP_NEARER), scaled(exchanges), scaled(sectors),
                 batch * (12 * points + 8 * npoint), batch, scaled(lambda counts: counts["barriers"]) / batch)
 
 
 def knn_work(batch, queries, points, k, tried=16):
     counts = counted("knn", surfaces(1, points), surfaces(1, points)[:, :tried].contiguous(), k)
     times = batch * queries / tried
-    return Work(batch * queries * points * (DISTANCE + 4), times * exchanges(counts), times * sectors(counts),
+    return Work(batch * queries * points * (DISTANCE + KEEP_NEARER), times * exchanges(counts), times * sectors(counts),
                 batch * (12 * (points + queries) + 12 * queries * k), batch * queries // 4, 0)
 
 
@@ -179,7 +181,7 @@ def chamfer_work(batch, points, tried=4):
     tried = min(tried, batch)
     counts = counted("chamfer", surfaces(tried, points), surfaces(tried, points) + 0.01)
     times = batch / tried
-    return Work(2 * batch * points ** 2 * (DISTANCE + 4), times * exchanges(counts), times * sectors(counts),
+    return Work(2 * batch * points ** 2 * (DISTANCE + KEEP_NEARER), times * exchanges(counts), times * sectors(counts),
                 2 * batch * points * (12 + 12), int(times * counts["blocks"]), counts["barriers"] / counts["blocks"])
 
 
@@ -187,7 +189,8 @@ def published_fps(batch, points, npoint):
     """A block a cloud: a pick reads the points and their distances from global memory and writes those, then halves
     512 candidates in shared memory, a barrier a step."""
     per_pick = points * (12 + 4 + 4) / 32
-    return Work(batch * points * npoint * (DISTANCE + 8), 0, batch * npoint * per_pick,
+    norm = 6  # of each point, for those at the origin
+    return Work(batch * points * npoint * (DISTANCE + KEEP_NEARER + norm), 0, batch * npoint * per_pick,
                 batch * (12 * points + 8 * npoint), batch, 11 * npoint)
 
 
@@ -203,7 +206,7 @@ def published_chamfer(batch, points):
     """A search for one neighbour each way: a thread a query, which reads the other cloud from global memory, all lanes
     of a warp the same point."""
     pairs = 2 * batch * points ** 2
-    return Work(pairs * (DISTANCE + 4), 0, pairs / WARP, 2 * batch * points * (12 + 12),
+    return Work(pairs * (DISTANCE + KEEP_NEARER), 0, pairs / WARP, 2 * batch * points * (12 + 12),
                 2 * -(-batch * points // 256), 0)
 
 
