@@ -1,7 +1,8 @@
 """Do the tests see faults? Plant them in the CUDA kernels one at a time and run the tests on each, emulated.
 
-``python tests/cuda_on_cpu/mutants.py [WORD]`` prints a table, for docs/PERFORMANCE.md, of those whose name holds WORD.
+``python tests/cuda_on_cpu/mutants.py`` prints a table, for docs/PERFORMANCE.md.
 """
+import argparse
 import os
 import pathlib
 import sys
@@ -71,7 +72,9 @@ def passes(library, tests, output):
 
 
 def main():
-    word = sys.argv[1] if len(sys.argv) > 1 else ""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--only", default="", help="those whose name holds this")
+    word = parser.parse_args().only
     missed = 0
     print("| planted fault | seen as |\n| --- | --- |")
     with tempfile.TemporaryDirectory() as folder:

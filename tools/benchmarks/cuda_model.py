@@ -3,10 +3,10 @@
 nvcc says how many registers and how much memory a kernel takes, and the emulator of tests/cuda_on_cpu what its warps
 do. From it follows a time that a GPU cannot go below, beside that of the published algorithms, counted by hand.
 """
+import importlib.util
 import pathlib
 import re
 import subprocess
-import sys
 import tempfile
 from typing import NamedTuple
 
@@ -16,7 +16,7 @@ from extensions import compile
 from extensions.compile import CompileError
 from utils.errors import ConfigError
 
-EMULATOR = pathlib.Path(__file__).resolve().parents[2] / "tests" / "cuda_on_cpu"
+EMULATOR = pathlib.Path(__file__).resolve().parents[2] / "tests" / "cuda_on_cpu" / "emulated.py"
 WARP = 32
 # instructions a distance: three differences, three products, two sums, which are not fused
 DISTANCE = 8
@@ -130,10 +130,9 @@ def operators():
 
 def counted(operator, *arguments):
     """Run an operator on the emulator and return the sum of its kernels' counts."""
-    if str(EMULATOR) not in sys.path:
-        sys.path.append(str(EMULATOR))
-    import emulated
-
+    spec = importlib.util.spec_from_file_location("emulated", EMULATOR)
+    emulated = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(emulated)
     emulator = emulated.Emulator(emulated.library())
     emulator.count()
     emulator.call(operator, *arguments)

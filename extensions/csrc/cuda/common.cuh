@@ -2,7 +2,6 @@
 #pragma once
 #include <cuda_runtime.h>
 
-#include <cassert>
 #include <cstdint>
 #include <stdexcept>
 #include <string>
@@ -39,13 +38,6 @@ inline unsigned blocks_for(int64_t count, int threads) {
 inline int as_int(int64_t count, const char* operation) {
   if (count > 0x7fffffff / 4) throw std::runtime_error(std::string(operation) + ": a cloud is too large");
   return static_cast<int>(count);
-}
-
-__device__ int64_t own_item() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
-
-__device__ int64_t valid(int64_t index, int64_t points) {
-  assert(index >= 0 && index < points);
-  return index;
 }
 
 template <class T>

@@ -1,12 +1,21 @@
 // Which queries name a point. A gradient is then collected by the point that receives it: without atomics on floats, so
 // that it is the same every time, and in time linear in queries and points.
 #pragma once
+#include <cassert>
+
 #include "common.cuh"
 
 namespace act {
 namespace {
 
 constexpr int MOST_INVERTING = 1024;  // threads
+
+__device__ int64_t own_item() { return static_cast<int64_t>(blockIdx.x) * blockDim.x + threadIdx.x; }
+
+__device__ int64_t valid(int64_t index, int64_t points) {
+  assert(index >= 0 && index < points);
+  return index;
+}
 
 // The queries of cloud b that name point n are order[b Q + s] for s from starts[b (N + 1) + n] to below the next start,
 // ascending.
