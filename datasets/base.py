@@ -1,12 +1,15 @@
 """What all data sets share: seeded sampling."""
+from typing import Annotated
+
 import numpy as np
 import torch
 from torch.utils.data import Dataset
 
 from datasets.clouds import normalize
-from utils.errors import ConfigError
+from utils.schema import OneOf, PositiveInt
 
 SUBSETS = {"train": "train", "test": "test", "val": "test"}
+Subset = Annotated[str, OneOf(SUBSETS)]
 
 
 class PointCloudDataset(Dataset):
@@ -20,11 +23,7 @@ class PointCloudDataset(Dataset):
 
     source = "it is made on the fly"
 
-    def __init__(self, subset, npoints):
-        if subset not in SUBSETS:
-            raise ConfigError(f"subset '{subset}' is not one of {', '.join(SUBSETS)}")
-        if isinstance(npoints, bool) or not isinstance(npoints, int) or npoints < 1:
-            raise ConfigError(f"npoints is {npoints}; it must be a whole number of at least 1")
+    def __init__(self, subset: Subset, npoints: PositiveInt) -> None:
         self.subset, self.npoints, self.seed = SUBSETS[subset], npoints, 0
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()  # seen by workers that live on
 

@@ -3,7 +3,7 @@ import warnings
 
 import numpy as np
 
-from utils.errors import ConfigError, DataError
+from utils.errors import DataError
 
 
 def normalize(points):
@@ -19,13 +19,6 @@ def upright(points, up):
     Models, augmentations (rotation is about y) and pictures take y for up.
     """
     return points if up == "y" else points[:, [0, 2, 1]] * np.array([1, 1, -1], points.dtype)
-
-
-def check_up(up):
-    """Return ``up``, or raise ConfigError unless it names an axis that ``upright`` knows."""
-    if up not in ("y", "z"):
-        raise ConfigError(f"up '{up}' is not y or z, the axis that points upwards in the files")
-    return up
 
 
 def check_cloud(points, path, npoints):

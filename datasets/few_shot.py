@@ -3,11 +3,12 @@ import pathlib
 
 import numpy as np
 
-from datasets.base import CloudsInMemory
+from datasets.base import CloudsInMemory, Subset
 from datasets.build import DATASETS
 from datasets.clouds import check_cloud
 from datasets.io.safe_pickle import load_pickle, whole_number
 from utils.errors import ConfigError, DataError
+from utils.schema import NonNegativeInt, PathLike, PositiveInt
 
 
 def fold_path(folder, way, shot, fold):
@@ -19,17 +20,24 @@ def fold_path(folder, way, shot, fold):
 class ModelNetFewShot(CloudsInMemory):
     """One fold: ``way`` classes with ``shot`` training clouds each, and others to test on.
 
-    Keys: ``DATA_PATH``, the folder with ``<way>way_<shot>shot/<fold>.pkl``; ``N_POINTS``, the points a cloud there;
-    ``NUM_CATEGORY``, of the data set that the classes were drawn from; ``USE_NORMALS``; ``npoints`` takes the first
-    points alone; ``way``, ``shot`` and ``fold`` come from the command line.
+    Keys:
+        DATA_PATH: the folder with ``<way>way_<shot>shot/<fold>.pkl``.
+        N_POINTS: points a cloud there.
+        NUM_CATEGORY: classes of the data set that those of a fold were drawn from.
+        USE_NORMALS: keeps the normals as channels 3 to 5.
+        subset: train, or test (also called val).
+        npoints: takes the first points alone.
+        way, shot, fold: which fold; they come from the command line.
     """
 
     source = "make them: python -m datasets.generate_few_shot_data ('Few-shot' in DATASET.md)"
 
-    def __init__(self, *, DATA_PATH, N_POINTS=8192, NUM_CATEGORY=40, USE_NORMALS=False, subset, npoints=None,
-                 way=None, shot=None, fold=None):
+    def __init__(self, *, DATA_PATH: PathLike, N_POINTS: PositiveInt = 8192, NUM_CATEGORY: PositiveInt = 40,
+                 USE_NORMALS: bool = False, subset: Subset, npoints: PositiveInt | None = None,
+                 way: PositiveInt | None = None, shot: PositiveInt | None = None,
+                 fold: NonNegativeInt | None = None) -> None:
         super().__init__(subset, npoints or N_POINTS)
-        if None in (way, shot, fold):
+        if way is None or shot is None or fold is None:
             raise ConfigError("few-shot data needs --way, --shot and --fold, for example --way 5 --shot 10 --fold 0")
         self.channels = 6 if USE_NORMALS else 3
         self.path = fold_path(DATA_PATH, way, shot, fold)

@@ -2,12 +2,13 @@
 import pathlib
 import pickle
 import warnings
+from typing import Literal
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.base import CloudsInMemory
+from datasets.base import CloudsInMemory, Subset
 from datasets.build import DATASETS
 from datasets.clouds import check_cloud, read_every
 from datasets.io.lists import listed_path, read_lines, refuse_absent
@@ -16,6 +17,7 @@ from extensions.ops import furthest_point_sample
 from utils import text
 from utils.errors import ConfigError, DataError
 from utils.files import replacing, why_not_writable
+from utils.schema import PathLike, PositiveInt
 
 ADVICE = "see 'ModelNet' in DATASET.md for the folders and where to get them"
 
@@ -24,8 +26,13 @@ ADVICE = "see 'ModelNet' in DATASET.md for the folders and where to get them"
 class ModelNet(CloudsInMemory):
     """Clouds of ``N_POINTS`` furthest-point-sampled points, centred and scaled; training shuffles their order.
 
-    Keys: ``DATA_PATH``; ``NUM_CATEGORY`` 10 or 40; ``USE_NORMALS`` keeps the normals as channels 3 to 5;
-    ``npoints`` takes the first points alone, which furthest point sampling has spread over the object.
+    Keys:
+        DATA_PATH: the folder.
+        N_POINTS: points a cloud in the cache.
+        NUM_CATEGORY: ModelNet10 or ModelNet40.
+        USE_NORMALS: keeps the normals as channels 3 to 5.
+        subset: train, or test (also called val).
+        npoints: takes the first points alone, which furthest point sampling has spread over the object.
 
     The cache ``modelnet<C>_<subset>_<N_POINTS>pts_fps.dat`` is read where it is, otherwise made of the text files.
     """
@@ -33,10 +40,9 @@ class ModelNet(CloudsInMemory):
     source = ("https://shapenet.cs.stanford.edu/media/modelnet40_normal_resampled.zip ('ModelNet40' in DATASET.md "
               "shows the folders)")
 
-    def __init__(self, *, DATA_PATH, N_POINTS=8192, NUM_CATEGORY=40, USE_NORMALS=False, subset, npoints=None):
+    def __init__(self, *, DATA_PATH: PathLike, N_POINTS: PositiveInt = 8192, NUM_CATEGORY: Literal[10, 40] = 40,
+                 USE_NORMALS: bool = False, subset: Subset, npoints: PositiveInt | None = None) -> None:
         super().__init__(subset, npoints or N_POINTS)
-        if NUM_CATEGORY not in (10, 40):
-            raise ConfigError(f"NUM_CATEGORY is {NUM_CATEGORY}; ModelNet has 10 or 40 classes")
         if self.npoints > N_POINTS:
             raise ConfigError(f"npoints is {npoints}, but N_POINTS, what the cache holds, is {N_POINTS}")
         folder = pathlib.Path(DATA_PATH)

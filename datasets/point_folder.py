@@ -6,13 +6,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.base import PointCloudDataset
+from datasets.base import PointCloudDataset, Subset
 from datasets.build import DATASETS
-from datasets.clouds import check_up, few_points, normalize, read_every, upright
+from datasets.clouds import few_points, normalize, read_every, upright
 from datasets.io.folders import files_in, subfolders
 from datasets.io.point_files import FORMATS, read_points
 from utils.errors import ConfigError, DataError
 from utils.files import replacing
+from utils.schema import Axis, NonNegativeInt, PathLike, PositiveInt, ProperFraction
 
 SUBSETS = ("train", "test")
 
@@ -25,25 +26,30 @@ class PointFolder(PointCloudDataset):
         DATA_PATH/<class>/train/<file>   DATA_PATH/<class>/test/<file>     (as ModelNet is distributed)
         DATA_PATH/<class>/<file>         every class split at random, ``test_share`` of it for testing
 
-    Keys: ``DATA_PATH``; ``N_POINTS``, how many points are sampled on a mesh or kept of a large cloud; ``npoints``, how
-    many of these make a sample (training draws others each epoch); ``up``, ``y`` or ``z``, the axis that points
-    upwards in the files; ``test_share``; ``allow_bad``, how many files of the subset may be left out, with a warning,
-    because they are damaged or have too few points.
-
     Classes are the folders that hold such files, sorted by name; links are followed. What was read is kept in
     ``.points_<subset>_<N_POINTS>.npz`` in the folder, until a file changes. Clouds are centred and scaled to the unit
     sphere.
+
+    Keys:
+        DATA_PATH: the folder.
+        subset: train, or test (also called val).
+        npoints: how many of the ``N_POINTS`` points make a sample; training draws others each epoch.
+        N_POINTS: how many points are sampled on a mesh or kept of a large cloud.
+        up: the axis that points upwards in the files.
+        test_share: the share of a class that is for testing where the folders do not tell.
+        allow_bad: how many files of the subset may be left out, with a warning, because they are damaged or have too
+            few points.
     """
 
     source = "docs/own_data.md shows how the folder must look"
 
-    def __init__(self, *, DATA_PATH, subset, npoints=2048, N_POINTS=8192, up="y", test_share=0.2, allow_bad=0):
+    def __init__(self, *, DATA_PATH: PathLike, subset: Subset, npoints: PositiveInt = 2048,
+                 N_POINTS: PositiveInt = 8192, up: Axis = "y", test_share: ProperFraction = 0.2,
+                 allow_bad: NonNegativeInt = 0) -> None:
         super().__init__(subset, npoints)
-        if isinstance(allow_bad, bool) or not isinstance(allow_bad, int) or allow_bad < 0:
-            raise ConfigError(f"allow_bad is {allow_bad}; it must be a whole number of at least 0")
         if npoints > N_POINTS:
             raise ConfigError(f"npoints is {npoints}, but N_POINTS, what is kept of a file, is {N_POINTS}")
-        self.up, self.folder = check_up(up), pathlib.Path(DATA_PATH)
+        self.up, self.folder = up, pathlib.Path(DATA_PATH)
         files = list_classes(self.folder, test_share)
         self.class_names = list(files)
         found = [(file, label) for label, name in enumerate(files) for file in files[name][self.subset]]
@@ -60,9 +66,7 @@ class PointFolder(PointCloudDataset):
     @classmethod
     def classes_of(cls, keys: dict) -> list[str] | None:
         """Return the names of the class folders."""
-        if "DATA_PATH" not in keys:
-            return None
-        return list(list_classes(pathlib.Path(keys["DATA_PATH"]), keys.get("test_share", 0.2)))
+        return list(list_classes(pathlib.Path(keys["DATA_PATH"]), keys["test_share"]))
 
     def name_of(self, file):
         return file.relative_to(self.folder).as_posix()
@@ -106,8 +110,6 @@ def check_size(file, cloud, npoints):
 
 def list_classes(folder: pathlib.Path, test_share: float) -> dict[str, dict[str, list[pathlib.Path]]]:
     """Return a dict of class → subset → files, of the classes that have files in one of the subsets."""
-    if not 0 < test_share < 1:
-        raise ConfigError(f"test_share is {test_share}; it must be between 0 and 1")
     if not folder.is_dir():
         raise DataError(f"{folder} is not a folder: {PointFolder.source}")
     try:

@@ -2,16 +2,19 @@
 import pathlib
 import re
 import warnings
+from typing import Annotated
 
 import numpy as np
 import torch
+from annotated_types import Ge, Le
 from tqdm import tqdm
 
-from datasets.base import PointCloudDataset
+from datasets.base import PointCloudDataset, Subset
 from datasets.build import DATASETS
 from datasets.io.folders import files_in
 from datasets.s3dis_room import Room
-from utils.errors import ConfigError, DataError
+from utils.errors import DataError
+from utils.schema import PathLike, PositiveFloat, PositiveInt
 
 CLASS_NAMES = ("ceiling", "floor", "wall", "beam", "column", "window", "door", "table", "chair", "sofa", "bookcase",
                "board", "clutter")
@@ -27,7 +30,12 @@ class S3DIS(PointCloudDataset):
     ``data[i]`` is (points (npoints, 3), labels (npoints,)), x and y relative to the block's centre, z above the
     floor of the room. A room gives as many blocks as it has points, divided by ``npoints`` (times ``sample_rate``).
 
-    Keys: ``ROOT``, the folder of ``Area_<n>_<room>.npy``; ``test_area``, 1 … 6; ``npoints``; ``sample_rate``.
+    Keys:
+        ROOT: the folder of ``Area_<n>_<room>.npy``.
+        subset: train, or test (also called val).
+        npoints: points a block.
+        test_area: the area for testing.
+        sample_rate: how many points all blocks have together, relative to the rooms.
 
     A room without a block of more than 1,024 points is left out of the samples, with a warning. Attributes: ``rooms``,
     and ``all_rooms``, with those that were left out; ``test_area``; ``class_weights`` (13,), from the labels of
@@ -37,10 +45,9 @@ class S3DIS(PointCloudDataset):
     source = ("http://buildingparser.stanford.edu/dataset.html (Stanford3dDataset_v1.2_Aligned_Version; 'S3DIS' in "
               "DATASET.md says how to prepare it)")
 
-    def __init__(self, *, ROOT, subset, npoints=2048, test_area=5, sample_rate=1.0):
+    def __init__(self, *, ROOT: PathLike, subset: Subset, npoints: PositiveInt = 2048,
+                 test_area: Annotated[int, Ge(1), Le(6)] = 5, sample_rate: PositiveFloat = 1.0) -> None:
         super().__init__(subset, npoints)
-        if test_area not in range(1, 7):
-            raise ConfigError(f"test_area is {test_area}; S3DIS has areas 1 to 6")
         self.class_names, self.test_area = list(CLASS_NAMES), test_area
         paths = find_rooms(ROOT, self.subset, test_area)
         rooms = [Room(path, len(CLASS_NAMES)) for path in tqdm(paths, f"Rooms {self.subset}", unit="room", leave=False,

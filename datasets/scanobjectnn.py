@@ -2,10 +2,13 @@
 import os
 import pathlib
 import re
+from typing import Annotated
 
+from datasets.base import Subset
 from datasets.build import DATASETS
 from datasets.h5_clouds import H5Clouds
 from utils.errors import ConfigError
+from utils.schema import OneOf, PathLike, PositiveInt
 
 CLASS_NAMES = ("bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow",
                "sink", "sofa", "toilet")
@@ -19,25 +22,28 @@ FOLDER = re.compile(r"(main_)?split\d*(_nobg)?")  # names of the splits' own fol
 class ScanObjectNN(H5Clouds):
     """The objects as scanned: OBJ_BG where ``ROOT`` is ``main_split``, OBJ_ONLY where it is ``main_split_nobg``.
 
-    Keys: ``ROOT``, the folder of the ``.h5`` files; ``SPLIT``, as I2P-MAE has it: ``OBJ`` (OBJ_ONLY), ``OBJ_BG`` or
-    ``PB`` (PB_T50_RS), with which ``ROOT`` may also be the folder of ``main_split`` and ``main_split_nobg``;
-    ``npoints`` keeps the first points of each cloud, all ``N_POINTS`` (2,048) of them unless it is given. Clouds are
-    not normalised, as published; training shuffles their points.
+    Clouds are not normalised, as published; training shuffles their points. ``h5_files/`` in ``ROOT`` may stand there
+    or not, whichever way the archive was unpacked.
 
-    ``h5_files/`` in ``ROOT`` may stand there or not, whichever way the archive was unpacked.
+    Keys:
+        ROOT: the folder of the ``.h5`` files.
+        SPLIT: as I2P-MAE has it: ``OBJ`` (OBJ_ONLY), ``OBJ_BG`` or ``PB`` (PB_T50_RS), with which ``ROOT`` may also be
+            the folder of ``main_split`` and ``main_split_nobg``.
+        N_POINTS: points a cloud in the files.
+        subset: train, or test (also called val).
+        npoints: keeps the first points of each cloud; null keeps all.
     """
 
     suffix = ""
     source = "https://hkust-vgd.github.io/scanobjectnn ('ScanObjectNN' in DATASET.md shows the folders)"
 
-    def __init__(self, *, ROOT, SPLIT=None, N_POINTS=2048, subset, npoints=None):
+    def __init__(self, *, ROOT: PathLike, SPLIT: Annotated[str, OneOf(SPLITS)] | None = None,
+                 N_POINTS: PositiveInt = 2048, subset: Subset, npoints: PositiveInt | None = None) -> None:
         super().__init__(subset, N_POINTS if npoints is None else npoints)
         if self.npoints > N_POINTS:
             raise ConfigError(f"npoints is {npoints}, but N_POINTS, what the files are said to hold, is {N_POINTS}")
         folder, suffix = find_folder(ROOT), self.suffix
         if SPLIT is not None:
-            if SPLIT not in SPLITS:
-                raise ConfigError(f"SPLIT '{SPLIT}' is not one of {', '.join(SPLITS)}")
             name, suffix = SPLITS[SPLIT]
             if self.suffix not in ("", suffix):
                 raise ConfigError(f"SPLIT is {SPLIT}, but {type(self).__name__} is PB: give NAME: ScanObjectNN")

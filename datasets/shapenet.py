@@ -6,14 +6,15 @@ import numpy as np
 import torch
 
 from datasets import pack
-from datasets.base import PointCloudDataset
+from datasets.base import PointCloudDataset, Subset
 from datasets.build import DATASETS
-from datasets.clouds import check_cloud, check_up, few_points, normalize, upright
+from datasets.clouds import check_cloud, few_points, normalize, upright
 from datasets.io.arrays import load_npy
 from datasets.io.folders import has_suffix
 from datasets.io.lists import absent_files, listed_path, read_lines
 from datasets.shapenet_categories import NAMES
 from utils.errors import DataError
+from utils.schema import Axis, PathLike, PositiveInt
 
 ADVICE = "see 'ShapeNet-55' in DATASET.md for the folders and where to get them"
 
@@ -24,18 +25,24 @@ class ShapeNet(PointCloudDataset):
 
     The files are those of ``PC_PATH``, or of the packed file there (``datasets.pack``).
 
-    Keys: ``DATA_PATH`` with ``train.txt`` and ``test.txt``; ``PC_PATH`` with the files; ``N_POINTS`` that files are
-    said to have (any number from ``npoints`` on will do); ``whole`` adds the test list to the training subset; ``up``,
-    ``y`` or ``z``, is the axis that points upwards in the files: clouds are turned so that y does.
     ``taxonomies`` are the categories' synsets, parallel to ``class_names``.
+
+    Keys:
+        DATA_PATH: the folder with ``train.txt`` and ``test.txt``.
+        PC_PATH: the folder with the files.
+        N_POINTS: points that files are said to have; any number from ``npoints`` on will do.
+        subset: train, or test (also called val).
+        npoints: points a cloud; null stands for ``N_POINTS``.
+        whole: adds the test list to the training subset.
+        up: the axis that points upwards in the files; clouds are turned so that y does.
     """
 
     source = "https://github.com/lulutang0608/Point-BERT/blob/master/DATASET.md ('ShapeNet-55' in DATASET.md here)"
 
-    def __init__(self, *, DATA_PATH, PC_PATH, N_POINTS=8192, subset, npoints=None, whole=False, up="y"):
+    def __init__(self, *, DATA_PATH: PathLike, PC_PATH: PathLike, N_POINTS: PositiveInt = 8192, subset: Subset,
+                 npoints: PositiveInt | None = None, whole: bool = False, up: Axis = "y") -> None:
         super().__init__(subset, npoints or N_POINTS)
-        self.up = check_up(up)
-        self.folder = pathlib.Path(PC_PATH)
+        self.up, self.folder = up, pathlib.Path(PC_PATH)
         lists = ["train", "test"] if whole and self.subset == "train" else [self.subset]
         self.files = files = [file for name in lists
                               for file in self.read_list(pathlib.Path(DATA_PATH) / f"{name}.txt")]

@@ -7,11 +7,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.base import PointCloudDataset
+from datasets.base import PointCloudDataset, Subset
 from datasets.build import DATASETS
 from datasets.clouds import normalize
 from datasets.io.lists import listed_path, read_lines, refuse_absent
 from utils.errors import DataError
+from utils.schema import PathLike, PositiveInt
 from utils.text import parse_json, read_text
 
 ADVICE = "see 'ShapeNetPart' in DATASET.md for the folders and where to get them"
@@ -30,12 +31,15 @@ class ShapeNetPart(PointCloudDataset):
     ``data[i]`` is (points (npoints, 3), category, labels (npoints,)): random points of the file, with repetition,
     centred and scaled to the unit sphere.
 
-    Keys: ``ROOT``, the folder of ``synsetoffset2category.txt``; ``npoints``.
+    Keys:
+        ROOT: the folder of ``synsetoffset2category.txt``.
+        subset: train, or test (also called val).
+        npoints: points a cloud.
     """
 
     source = "https://shapenet.cs.stanford.edu/media/shapenetcore_partanno_segmentation_benchmark_v0_normal.zip"
 
-    def __init__(self, *, ROOT, subset, npoints=2048):
+    def __init__(self, *, ROOT: PathLike, subset: Subset, npoints: PositiveInt = 2048) -> None:
         super().__init__(subset, npoints)
         self.folder, self.class_names = pathlib.Path(ROOT), list(PARTS)
         synsets = read_synsets(self.folder)

@@ -2,12 +2,12 @@
 import numpy as np
 import torch
 
-from datasets.base import PointCloudDataset
+from datasets.base import PointCloudDataset, Subset
 from datasets.build import DATASETS
 from datasets.clouds import normalize
 from datasets.procedural.objects import RECIPES
 from datasets.procedural.primitives import rotation, sample_parts
-from utils.errors import ConfigError
+from utils.schema import NonNegativeInt, PositiveInt
 
 SIZES = {"train": 1200, "test": 400}
 SPARE = 2  # clouds hold this many times npoints; training draws others each epoch
@@ -20,16 +20,20 @@ MAX_HIDDEN = 0.6  # share of the points that a partial view misses
 class Shapes(PointCloudDataset):
     """Twenty classes of solids and composed objects in random proportions and poses, noisy, half of them partial.
 
-    Keys: ``size``, the number of clouds (1,200 for training, 400 for testing); ``samples_per_class`` keeps the first
-    few of each class, for few-sample training; ``data_seed`` makes another set of objects. Object ``i`` of a subset
-    depends on ``data_seed`` and ``i`` alone, not on the seed of a run.
+    Object ``i`` of a subset depends on ``data_seed`` and ``i`` alone, not on the seed of a run.
+
+    Keys:
+        subset: train, or test (also called val).
+        npoints: points a cloud.
+        size: the number of clouds; null stands for 1,200 in training and 400 in testing.
+        samples_per_class: keeps the first few of each class, for few-sample training.
+        data_seed: makes another set of objects.
     """
 
-    def __init__(self, *, subset, npoints=1024, size=None, samples_per_class=None, data_seed=0):
+    def __init__(self, *, subset: Subset, npoints: PositiveInt = 1024, size: PositiveInt | None = None,
+                 samples_per_class: PositiveInt | None = None, data_seed: NonNegativeInt = 0) -> None:
         super().__init__(subset, npoints)
         size = SIZES[self.subset] if size is None else size
-        if size < 1 or npoints < 1:
-            raise ConfigError(f"Shapes needs size and npoints of at least 1, not {size} and {npoints}")
         self.class_names = list(RECIPES)
         labels = np.arange(size) % len(RECIPES)
         if samples_per_class is not None:

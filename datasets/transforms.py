@@ -2,8 +2,7 @@
 import torch
 
 from extensions.ops import furthest_point_sample
-from utils.errors import ConfigError
-from utils.registry import nearest
+from utils.errors import ConfigError, nearest
 
 
 def scale_and_translate(points):
@@ -41,8 +40,6 @@ TRANSFORMS = {"ScaleAndTranslate": scale_and_translate, "ScaleAndShift": scale_a
 
 def build_transform(names):
     """Return a function that applies the named augmentations one after the other; none for None."""
-    if isinstance(names, str):
-        raise ConfigError(f"transforms must be a list, as in [{names}], not a text")
     names = names or []
     for name in names:
         if name not in TRANSFORMS:

@@ -7,7 +7,6 @@ from torch import Tensor
 
 from extensions.chamfer_dist import ChamferDistanceL1
 from utils.distributed import gather_batch, gather_batch_with_gradient, rank, world_size
-from utils.errors import ConfigError
 
 
 def reconstruction_loss(coarse, fine, target):
@@ -83,10 +82,3 @@ def barlow_twins_loss(prediction: Tensor, target: Tensor, off_diagonal: float = 
 
 DISTILLATION_LOSSES = {"cosine": cosine_loss, "l2": l2_loss, "smoothl1": smooth_l1_loss, "ntxent": nt_xent_loss,
                        "barlowtwins": barlow_twins_loss}
-
-
-def distillation_loss(name):
-    """Return the loss called ``name`` in the config, one of ``DISTILLATION_LOSSES``."""
-    if name not in DISTILLATION_LOSSES:
-        raise ConfigError(f"loss '{name}' is not one of {', '.join(DISTILLATION_LOSSES)}")
-    return DISTILLATION_LOSSES[name]

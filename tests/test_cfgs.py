@@ -6,9 +6,8 @@ import yaml
 
 from datasets import DATASETS
 from datasets.procedural.objects import RECIPES
-from models import MODELS
+from tools.engine.resolve import resolve
 from utils.config import load_config
-from utils.registry import check_keys
 
 ROOT = pathlib.Path(__file__).parent.parent
 FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "cfgs").rglob("*.yaml"))
@@ -135,12 +134,8 @@ def test_every_published_file_is_there():
 
 @pytest.mark.parametrize("name", RUNS)
 def test_config_is_read_and_its_keys_are_taken(name):
-    config = load_config(ROOT / name)
-    keys = {key: value for key, value in config.model.items() if key != "NAME"}
-    check_keys(MODELS.get(config.model.NAME), keys, "model")
-    for split, section in config.dataset.items():
-        keys = {**section._base_, **section.get("others", {})}
-        check_keys(DATASETS.get(keys.pop("NAME")), keys, f"dataset.{split}")
+    config = resolve(load_config(ROOT / name), name)
+    assert resolve(config, name) == config
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if "/dataset_configs/" in name])

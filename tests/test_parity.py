@@ -21,6 +21,7 @@ from models.layers.patches import group
 from tools.engine.optim import build_optimizer, build_scheduler, cosine_ramp
 from utils import checkpoint
 from utils.config import load_config
+from utils.schema import Optimizer, Scheduler
 
 HERE = pathlib.Path(__file__).parent
 ROOT = HERE.parent
@@ -151,8 +152,7 @@ class GivenImageModel(torch.nn.Module):
 
 
 def check_i2p_pretrain(meta, arrays, monkeypatch):
-    monkeypatch.setattr("models.i2p_mae.model.build_image_model",
-                        lambda visual_encoder, feat_dim: GivenImageModel(meta))
+    monkeypatch.setattr("models.i2p_mae.model.build_image_model", lambda keys: GivenImageModel(meta))
     config = {**meta["config"], "first_token_visible": True}  # the published masks of finer scales
     model = fill(build_model_from_cfg(EasyDict(config))).eval()
     points = cloud(meta["seed"], meta["batch"], meta["points"])
@@ -267,9 +267,9 @@ RATES = {"lr_stage1": (5e-4, 300, {}), "lr_pretrain": (1e-3, 300, {}), "lr_fewsh
 @pytest.mark.parametrize("name", RATES)
 def test_learning_rates(name):
     rate, epochs, extra = RATES[name]
-    optimizer = build_optimizer(EasyDict(type="AdamW", kwargs={"lr": rate, "weight_decay": 0.05}),
+    optimizer = build_optimizer(Optimizer(type="AdamW", kwargs={"lr": rate, "weight_decay": 0.05}),
                                 torch.nn.Linear(1, 1))
-    config = EasyDict(type="CosLR", kwargs={"epochs": epochs, "initial_epochs": 10, **extra})
+    config = Scheduler(type="CosLR", kwargs={"epochs": epochs, "initial_epochs": 10, **extra})
     scheduler = build_scheduler(config, optimizer)
     rates = []
     for epoch in range(len(SCHEDULES[name])):

@@ -13,7 +13,7 @@ sys.path.insert(0, str(ROOT))
 
 from datasets.few_shot import fold_path  # noqa: E402
 from utils.command import run_command  # noqa: E402
-from utils.config import apply_data_flags, load_config, plain, replace_text  # noqa: E402
+from utils.config import apply_data_flags, checked, load_config, plain, replace_text  # noqa: E402
 from utils.distributed import check_alone  # noqa: E402
 from utils.errors import ConfigError, DataError  # noqa: E402
 from utils.parser import ArgumentParser, main_arguments, positive  # noqa: E402
@@ -29,7 +29,8 @@ def run_fold(args):
     path, identity = args.folder / "result.json", identity_of(args)
     if path.is_file():
         result = read_result(path)
-        differing = [key for key in identity if result["of"].get(key) != identity[key]]
+        before = {**result["of"], "config": resolved(result["of"].get("config"), path)}
+        differing = [key for key in identity if before.get(key) != identity[key]]
         if differing:
             raise ConfigError(f"{path} is the result of another {', '.join(differing)}: choose another --exp_name, or "
                               f"remove {path.parents[1]}")
@@ -55,10 +56,24 @@ def read_result(path):
 
 def identity_of(args):
     """Return what the result of a fold depends on."""
+    from tools.engine.resolve import resolve
+
     file = pathlib.Path(args.ckpts).stat() if args.ckpts and pathlib.Path(args.ckpts).is_file() else None
     return {"checkpoint": args.ckpts and [args.ckpts, file and file.st_size, file and file.st_mtime_ns],
-            "config": json.dumps(plain(load_config(args.config, args.set)), sort_keys=True), "seed": args.seed,
+            "config": plain(resolve(load_config(args.config, args.set), args.config)), "seed": args.seed,
             "precision": args.amp}
+
+
+def resolved(text, path):
+    """Return the config that a result was of, with the defaults that results of earlier versions do not hold."""
+    from tools.engine.resolve import resolve
+    from utils.schema import TrainingConfig
+
+    try:
+        given = json.loads(text) if isinstance(text, str) else text
+        return plain(resolve(checked(given, TrainingConfig), path))
+    except (ConfigError, ValueError) as error:
+        raise DataError(f"{path} is damaged ({error}): remove it, and the fold is run again") from error
 
 
 def find_folds(runs):

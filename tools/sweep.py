@@ -33,12 +33,11 @@ sys.path.insert(0, str(ROOT))
 from tools.engine.checkpoints import LAST, SavedRun, is_there  # noqa: E402 - the script's folder is on the path
 from utils import checkpoint  # noqa: E402
 from utils.command import run_command  # noqa: E402
-from utils.config import apply_data_flags, load_config, plain, read_yaml, replace_text  # noqa: E402
+from utils.config import load_config, read_yaml, replace_text  # noqa: E402
 from utils.distributed import check_alone  # noqa: E402
-from utils.errors import ConfigError, UserError, one_line  # noqa: E402
+from utils.errors import ConfigError, UserError, nearest, one_line  # noqa: E402
 from utils.files import check_writable  # noqa: E402
 from utils.parser import ArgumentParser, autoencoder_arguments, main_arguments  # noqa: E402
-from utils.registry import nearest  # noqa: E402
 
 KEYS = {"command": "main.py", "config": None, "flags": (), "grid": None, "seeds": (0,), "metrics": None}
 FLAGS = "flags.json"  # in a run's folder: with which flags it was begun, of those that make it another run
@@ -101,12 +100,14 @@ def arguments(sweep, name, chosen, seed, work_dir):
 
 def run_one(sweep, name, chosen, seed, work_dir):
     """Run, go on with, or look up one run; returns its last metrics."""
+    from tools.engine.resolve import resolve, same_run
+    from tools.engine.run import read_config
+
     args, argv = arguments(sweep, name, chosen, seed, work_dir)
     flags = {key: getattr(args, key, None) for key in IDENTITY_FLAGS}
     if is_there(args.folder):
-        config = load_config(args.config, args.set)
-        apply_data_flags(config, args)
-        if read_yaml(args.folder / "config.yaml") != plain(config):
+        config, saved = read_config(args)[1], args.folder / "config.yaml"
+        if not same_run(resolve(load_config(saved), saved), config):
             raise ConfigError(f"{args.folder} holds a run of another config: remove it, or rename the sweep file")
         if (args.folder / FLAGS).is_file() and read_yaml(args.folder / FLAGS) != flags:
             raise ConfigError(f"{args.folder} holds a run with other flags: remove it, or rename the sweep file")

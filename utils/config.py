@@ -9,28 +9,9 @@ from easydict import EasyDict
 
 from utils.errors import ConfigError
 from utils.files import replacing
-from utils.registry import nearest
 from utils.text import read_text
 
-# the sections of a file; dataset.<split> and model are checked by the classes that are built of them
-SECTIONS = {
-    "optimizer": {"type": None, "layer_decay": None,
-                  "kwargs": {"lr": None, "weight_decay": None, "betas": None, "eps": None}},
-    "scheduler": {"type": None, "kwargs": {"epochs": None, "initial_epochs": None, "lr_min": None}},
-    "dataset": {split: {"_base_": None, "others": None} for split in ("train", "val", "test", "extra_train")},
-    "model": None,
-    "temp": {"start": None, "target": None, "ntime": None},
-    "kldweight": {"start": None, "target": None, "ntime": None, "offset": None},
-    "total_bs": None, "step_per_update": None, "max_epoch": None, "grad_norm_clip": None,
-    "consider_metric": None, "npoints": None, "train_transforms": None, "test_transforms": None,
-    "code_spread": None, "vote": {"times": None, "rounds": None},
-    "probe": {"svm_c": None, "svc_c": None, "logistic_c": None, "neighbours": None},
-}
 MOST_VALUES, DEEPEST = 100_000, 40  # of a file
-DEFAULTS = {"step_per_update": 1}
-REQUIRED = ("model.NAME", "total_bs")
-REQUIRED_FOR_TRAINING = ("optimizer.type", "optimizer.kwargs.lr", "scheduler.type", "scheduler.kwargs.epochs",
-                         "dataset.train._base_", "max_epoch")
 
 
 class Loader(yaml.SafeLoader):
@@ -55,23 +36,28 @@ Loader.add_implicit_resolver(
 
 
 def load_config(path, overrides=()):
-    """Read the config file ``path``, apply ``key.path=value`` overrides and check the keys.
+    """Read the config file ``path``, apply ``key.path=value`` overrides and check the keys of ``schema.Config``.
 
     A top-level ``_base_`` names a file to start from; ``_base_`` inside a dataset split names the file of that data
-    set. Raises ConfigError naming the file, the key and the nearest valid one.
+    set. The defaults of the sections at the top are filled in; what ``model`` and the data sets hold is checked by
+    their classes. Raises ConfigError naming the file, the key and the nearest valid one.
     """
+    from utils import schema  # pydantic takes a while to import
+
     config = load_section(path, overrides)
+    splits = config.get("dataset")
+    probes_alone = isinstance(splits, dict) and "extra_train" in splits and "train" not in splits
     try:
-        for key, value in DEFAULTS.items():
-            config.setdefault(key, value)
-        _check(config, SECTIONS, "")
-        _require(config, REQUIRED)
-        if "train" in config.get("dataset", {}) or "extra_train" not in config.get("dataset", {}):
-            _require(config, REQUIRED_FOR_TRAINING)  # otherwise it is for probing alone
-        _check_numbers(config)
+        return checked(config, schema.Config if probes_alone else schema.TrainingConfig)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
-    return EasyDict(config)
+
+
+def checked(config, schema):
+    """Return ``config`` as an EasyDict with every default of ``schema``; ConfigError where it does not fit."""
+    from utils.validation import check
+
+    return EasyDict(check(schema, config).resolved())
 
 
 def load_section(path, overrides=()):
@@ -137,18 +123,6 @@ def apply_data_flags(config: dict, args: argparse.Namespace) -> None:
         raise ConfigError("--allow_bad is for configs with the data set PointFolder")
     for section in folders:
         section["others"] = {**section.get("others", {}), "allow_bad": args.allow_bad}
-
-
-def _check_numbers(config):
-    """Raise ConfigError where a count is not one, before anything is built."""
-    counts = {"total_bs": 1, "step_per_update": 1, "max_epoch": 0, "npoints": 1}
-    for key, least in counts.items():
-        value = config.get(key, least)
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"key '{key}' is {value}; it must be a whole number of at least {least}")
-    rate = config.get("optimizer", {}).get("kwargs", {}).get("lr", 0)
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate < 0:
-        raise ConfigError(f"key 'optimizer.kwargs.lr' is {rate}; it must be a number of at least 0")
 
 
 def _parse(text):
@@ -250,31 +224,14 @@ def _override(config, text):
     config[last] = value
 
 
-def _check(config, known, prefix):
-    for key, value in config.items():
-        if key not in known:
-            raise ConfigError(f"unknown key '{prefix}{key}'{nearest(key, known)}")
-        if known[key] is not None:
-            if not isinstance(value, dict):
-                raise ConfigError(f"key '{prefix}{key}' must be a section of {', '.join(known[key])}")
-            _check(value, known[key], f"{prefix}{key}.")
-
-
 def require_for_training(config: dict, path: str | os.PathLike) -> None:
     """Raise ConfigError where ``config``, of the file ``path``, lacks what training needs."""
+    from utils.schema import TrainingConfig
+
     try:
-        _require(config, REQUIRED_FOR_TRAINING)
+        checked(config, TrainingConfig)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}; training needs it") from None
-
-
-def _require(config, keys):
-    for path in keys:
-        section = config
-        for key in path.split("."):
-            if not isinstance(section, dict) or key not in section:
-                raise ConfigError(f"key '{path}' is missing")
-            section = section[key]
 
 
 def plain(config):
@@ -284,9 +241,14 @@ def plain(config):
     return [plain(value) for value in config] if isinstance(config, (list, tuple)) else config
 
 
+def as_text(config):
+    """Return ``config`` as YAML."""
+    return yaml.safe_dump(plain(config), sort_keys=False)
+
+
 def save_config(config, path):
     """Write the resolved ``config`` to ``path`` as YAML."""
-    replace_text(path, yaml.safe_dump(plain(config), sort_keys=False))
+    replace_text(path, as_text(config))
 
 
 def replace_text(path, text):

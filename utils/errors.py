@@ -1,4 +1,6 @@
 """Errors that are shown to people: one line that names the file, key or shape and says what to do."""
+import difflib
+from collections.abc import Iterable
 
 
 class UserError(Exception):
@@ -39,3 +41,12 @@ def one_line(error):
     if "Original Traceback" in text:
         text = text.rsplit("\n", 1)[-1].split(": ", 1)[-1]
     return " ".join(text.split())
+
+
+def nearest(word: object, known: Iterable) -> str:
+    """Return `` (did you mean 'x'?)`` for the nearest of ``known``, or the whole list where none is near."""
+    known = [str(key) for key in known]
+    match = difflib.get_close_matches(str(word), known, 1, 0.6)
+    if match:
+        return f" (did you mean '{match[0]}'?)"
+    return f" (valid: {', '.join(known)})" if known else ""

@@ -83,6 +83,7 @@ def common_parser(description: str, config: str | os.PathLike | None = None) -> 
     add("--work_dir", default="work_dirs", metavar="DIR", help="where experiment folders are made")
     add("--set", action="append", nargs="+", default=[], metavar="KEY=VALUE",
         help="override config values, as in --set model.depth=6 total_bs=16")
+    add("--print_config", action="store_true", help="print every key of the config with its value, and stop")
     add("--ckpts", metavar="FILE", help="checkpoint to evaluate or to fine-tune")
     add("--start_ckpts", metavar="FILE", help="checkpoint whose weights training starts from")
     add("--resume", nargs="?", const="must", choices=("must", "auto"), metavar="auto",

@@ -1,104 +1,84 @@
 """Names in YAML files → classes, with strict checking of the keys that a class takes."""
-import difflib
+import functools
 import inspect
+from typing import Any, TypeVar
 
-from utils.errors import ConfigError
+import pydantic
+
+from utils.errors import ConfigError, nearest
+from utils.schema import Section
+from utils.validation import check
+
+Class = TypeVar("Class")
 
 
 class Registry:
     """A table of classes that are built from a config section by the name under ``NAME``.
 
-    The keyword-only parameters of a class's ``__init__`` are its config keys and their defaults, so a signature is
-    the one place where a key is declared.
+    The keyword-only parameters of a class's ``__init__`` are its config keys: their annotations say what values they
+    may have, their defaults stand for keys that are left out. A signature is the one place where a key is declared.
     """
 
-    def __init__(self, kind):
+    def __init__(self, kind: str) -> None:
         self.kind = kind
-        self.classes = {}
+        self.classes: dict[str, type] = {}
 
-    def register(self, cls):
+    def register(self, cls: type[Class]) -> type[Class]:
         """Add ``cls`` under its own name; usable as a decorator."""
         self.classes[cls.__name__] = cls
         return cls
 
-    def get(self, name):
+    def get(self, name: str) -> type:
         """Return the class called ``name``; ConfigError names the nearest one that exists."""
-        if name not in self.classes:
+        if not isinstance(name, str) or name not in self.classes:
             raise ConfigError(f"unknown {self.kind} '{name}'{nearest(name, self.classes)}")
         return self.classes[name]
 
-    def takes(self, name, key):
+    def takes(self, name: str, key: str) -> bool:
         """Return whether the class called ``name`` has the config key ``key``."""
-        return key in _parameters(self.get(name))
+        return key in schema_of(self.get(name)).model_fields
 
-    def build(self, config, section):
+    def build(self, config: dict, section: str) -> Any:
         """Build the class that ``config['NAME']`` names from the other keys of ``config``.
 
         ``section`` is where ``config`` stands in the file (``model``, ``dataset.train``), for error messages.
         """
+        cls, keys = self._checked(config, section)
+        return cls(**keys.keywords())
+
+    def resolve(self, config: dict, section: str) -> dict[str, Any]:
+        """Return the keys of ``config``, checked, with the default of every key that it leaves out."""
+        cls, keys = self._checked(config, section)
+        return {"NAME": cls.__name__, **keys.resolved(section)}
+
+    def _checked(self, config: dict, section: str) -> tuple[type, Section]:
+        """Return the class that ``config['NAME']`` names and its keys."""
         if "NAME" not in config:
             raise ConfigError(f"key '{section}.NAME' is missing; it names a {self.kind}: {', '.join(self.classes)}")
         cls = self.get(config["NAME"])
         keys = {key: value for key, value in config.items() if key != "NAME"}
-        check_keys(cls, keys, section)
-        return cls(**keys)
+        return cls, check(schema_of(cls), keys, section)
 
 
-def check_keys(function, given, section):
-    """Raise ConfigError unless ``given`` are keywords that ``function`` (or a class) takes, none missing."""
-    parameters = _parameters(function)
-    for key in given:
-        if key not in parameters:
-            raise ConfigError(f"unknown key '{section}.{key}'{nearest(key, parameters)}")
-    for key, parameter in parameters.items():
-        if parameter.default is inspect.Parameter.empty and key not in given:
-            raise ConfigError(f"key '{section}.{key}' is missing")
+@functools.cache
+def schema_of(cls: type) -> type[Section]:
+    """Return the config keys of a class as a schema: the keyword-only parameters of its ``__init__``.
 
-
-def check_whole(least, **values):
-    """Raise ConfigError unless all ``values``, keys of ``model``, are whole numbers of at least ``least``."""
-    for key, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < least:
-            raise ConfigError(f"model.{key} is {value!r}; it must be a whole number of at least {least}")
-
-
-def check_whole_lists(length, each="scales", **values):
-    """Raise ConfigError unless all ``values``, keys of ``model``, list ``length`` whole numbers of at least 1.
-
-    ``each`` says in the message what they are of.
+    ``**`` there stands for the keys of its parent.
     """
-    for key, value in values.items():
-        if not isinstance(value, (list, tuple)) or len(value) != length or not all(
-                type(number) is int and number >= 1 for number in value):
-            raise ConfigError(f"model.{key} is {value!r}; it must list a whole number of at least 1 for each of the "
-                              f"{length} {each}")
-
-
-def check_number(least, most, **values):
-    """Raise ConfigError unless all ``values``, keys of ``model``, are numbers from ``least`` to ``most``."""
-    for key, value in values.items():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not least <= value <= most:
-            raise ConfigError(f"model.{key} is {value!r}; it must be a number from {least:g} to {most:g}")
-
-
-def _parameters(function):
-    """Return the keywords of a function, or of a class; ``**`` of an ``__init__`` stands for those of its parent."""
-    if not inspect.isclass(function):
-        return inspect.signature(function).parameters
-    parameters = {}
-    for cls in function.__mro__:
-        if "__init__" in vars(cls):
-            own = list(inspect.signature(cls.__init__).parameters.values())[1:]
-            parameters = {p.name: p for p in own if p.kind is p.KEYWORD_ONLY} | parameters
-            if all(p.kind is not p.VAR_KEYWORD for p in own):
+    fields: dict[str, Any] = {}
+    for ancestor in cls.__mro__:
+        if "__init__" in vars(ancestor):
+            parameters = list(inspect.signature(ancestor.__init__, eval_str=True).parameters.values())[1:]
+            fields = {parameter.name: _field(parameter) for parameter in parameters
+                      if parameter.kind is parameter.KEYWORD_ONLY} | fields
+            if all(parameter.kind is not parameter.VAR_KEYWORD for parameter in parameters):
                 break
-    return parameters
+    return pydantic.create_model(cls.__name__, __base__=Section, **fields)
 
 
-def nearest(word, known):
-    """Return `` (did you mean 'x'?)`` for the nearest of ``known``, or the whole list where none is near."""
-    known = [str(key) for key in known]
-    match = difflib.get_close_matches(str(word), known, 1, 0.6)
-    if match:
-        return f" (did you mean '{match[0]}'?)"
-    return f" (valid: {', '.join(known)})" if known else ""
+def _field(parameter: inspect.Parameter) -> tuple[Any, Any]:
+    """Return type and default of a keyword as ``pydantic.create_model`` takes them."""
+    empty = inspect.Parameter.empty
+    return (Any if parameter.annotation is empty else parameter.annotation,
+            ... if parameter.default is empty else parameter.default)

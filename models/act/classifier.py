@@ -1,4 +1,6 @@
 """The fine-tuning model: the student's encoder and a classification head."""
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -9,7 +11,7 @@ from models.layers.heads import build_head
 from models.layers.init import init_truncated_normal
 from models.layers.patches import PatchEncoder, group
 from utils.errors import ConfigError
-from utils.registry import check_whole
+from utils.schema import Fraction, OneOf, PositiveInt
 from utils.weight_names import BESIDE_ENCODER, ENCODERS
 
 # a parameter trains under a transfer type if its name contains one of these; as published, "cls" is in the head's name
@@ -34,14 +36,17 @@ class PointTransformer(PointEncoder):
     optional_weights = ("cls_head_finetune.", "side.", "side_")
     unused_weights = BESIDE_ENCODER
     weight_prefixes = ENCODERS
+    train_transforms = ("Rotate",)
+    test_transforms = ("ScaleAndTranslate",)
 
-    def __init__(self, *, embed_dim=384, depth=12, num_heads=6, drop_path_rate=0.1, encoder_dims=384, cls_dim,
-                 group_size=32, num_group=64, transfer_type="full", head_only=False):
-        if transfer_type not in TRAINABLE_SUBSTRINGS:
-            raise ConfigError(f"model.transfer_type '{transfer_type}' is not one of {', '.join(TRAINABLE_SUBSTRINGS)}")
+    def __init__(self, *, embed_dim: PositiveInt = 384, depth: PositiveInt = 12, num_heads: PositiveInt = 6,
+                 drop_path_rate: Fraction = 0.1, encoder_dims: PositiveInt = 384, cls_dim: PositiveInt | None = None,
+                 group_size: PositiveInt = 32, num_group: PositiveInt = 64,
+                 transfer_type: Annotated[str, OneOf(TRAINABLE_SUBSTRINGS)] = "full", head_only: bool = False) -> None:
+        if cls_dim is None:
+            raise ConfigError("key 'model.cls_dim' is missing: the data does not say how many classes there are")
         if head_only and transfer_type not in ("linear", "mlp-3"):
             raise ConfigError(f"model.head_only is for transfer_type linear and mlp-3, not '{transfer_type}'")
-        check_whole(1, cls_dim=cls_dim)
         super().__init__(embed_dim=embed_dim, encoder_dims=encoder_dims, depth=depth, num_heads=num_heads,
                          drop_path_rate=drop_path_rate)
         self.group_size, self.num_group, self.transfer_type = group_size, num_group, transfer_type

@@ -1,24 +1,48 @@
 """Stage II of ACT: a masked 3D student learns the frozen autoencoder's features."""
-import math
 import warnings
+from typing import Annotated, Literal
 
 import torch
+from annotated_types import Ge, Le
 from torch import nn
 
 from models.act.point_encoder import PointEncoder, pool
-from models.act.prompted_dvae import without_weights
+from models.act.student import Student
 from models.act.targets import cloud_target, constant_prediction, spread, standardise
-from models.build import MODELS, build_model_from_cfg
+from models.act.teacher import Teacher, build_teacher, upgrade_teacher
+from models.build import MODELS
 from models.interface import Loadable
 from models.layers.init import init_truncated_normal, init_xavier
 from models.layers.patches import gather, group, position_mlp
 from models.layers.transformer import TransformerDecoder
-from models.losses import distillation_loss
-from models.masking import make_mask
-from utils.checkpoint import load_model, read_weights
+from models.losses import DISTILLATION_LOSSES
+from models.masking import MASKS, make_mask
 from utils.distributed import std_all
 from utils.errors import ConfigError
-from utils.registry import check_keys, check_number
+from utils.schema import Because, FractionBelowOne, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt
+
+
+class MaskedStudent(Student):
+    """``model.transformer_config`` of masked distillation.
+
+    Keys:
+        mask_ratio: of the patches, masked; at 0 all are seen and predicted.
+        mask_type: patches are masked at random (``rand``) or around a random one (``block``).
+        proj: maps the decoder's output to the target: ``linear``, ``conv`` or ``none``.
+        replace_pob: 0.
+        decoder_depth, decoder_num_heads: blocks of the decoder and their heads of attention.
+        cls_loss: decodes a second time, from the class token and the tokens after block ``register_shallow_hook``.
+        register_shallow_hook: the number of that block, from 0.
+    """
+
+    mask_ratio: FractionBelowOne = 0.8
+    mask_type: Annotated[str, OneOf(MASKS)] = "rand"
+    proj: Literal["linear", "conv", "none"] = "linear"
+    replace_pob: Annotated[float, Ge(0), Le(0), Because("masked distillation replaces no tokens")] = 0.0
+    decoder_depth: NonNegativeInt = 2
+    decoder_num_heads: PositiveInt = 6
+    cls_loss: bool = False
+    register_shallow_hook: NonNegativeInt = 9
 
 
 class MaskTransformer(PointEncoder):
@@ -43,14 +67,8 @@ class ACT_PointDistillation(Loadable):
         target_norm: ``none`` (as published) or ``standardise``, every channel of the targets over the batch's patches.
         cloud_loss: weight of a second loss of the same kind: from the visible patches alone, without the positions of
             the others, a linear head predicts the standardised mean ‖ maximum of the cloud's targets. 0, as published.
-        transformer_config: the student; see ``student_keys``.
-        dvae_config: the keys of the teacher, an ACTPromptedDiscreteVAEwithVIT unless ``NAME`` says otherwise;
-            ``ckpt``, a stage-I checkpoint, without which the teacher is untrained; ``teacher_codes`` (``gumbel``
-            samples the codes as published, ``argmax``, or ``soft``: the codebook's rows mixed by their
-            probabilities); ``teacher_mode`` (``eval``; ``train`` keeps batch statistics and dropout on, as the
-            published code does); ``teacher_target`` (``after_dgcnn2``, or ``before_dgcnn2``: what the foundation
-            model gives); ``teacher_layer``, a block of the foundation model (from 0) whose output is the target
-            instead.
+        transformer_config: the student, masking and decoding.
+        dvae_config: the teacher.
     """
 
     # a file may lack the teacher, which then stays what ``dvae_config.ckpt`` made it
@@ -58,31 +76,32 @@ class ACT_PointDistillation(Loadable):
     weight_names = {"decoder_cls_pos": "cls_pos"}  # what the first version called it
     # heads that released checkpoints carry
     unused_parameters = ("ACT_encoder.lm_head.", "ACT_encoder.cls_head.")
+    train_transforms = ("ScaleAndTranslate",)
 
-    def __init__(self, *, loss="cosine", target_norm="none", cloud_loss=0, transformer_config, dvae_config):
+    def __init__(self, *, loss: Annotated[str, OneOf(DISTILLATION_LOSSES)] = "cosine",
+                 target_norm: Literal["none", "standardise"] = "none", cloud_loss: NonNegativeFloat = 0.0,
+                 transformer_config: MaskedStudent, dvae_config: Teacher) -> None:
         super().__init__()
-        self.loss, self.loss_name = distillation_loss(loss), loss
-        if target_norm not in ("none", "standardise"):
-            raise ConfigError(f"model.target_norm '{target_norm}' is not one of none, standardise")
-        check_number(0, math.inf, cloud_loss=cloud_loss)
+        student, hook = transformer_config.encoder(), transformer_config.register_shallow_hook
+        if transformer_config.cls_loss and hook >= student["depth"]:
+            raise ConfigError(f"model.transformer_config.register_shallow_hook is {hook}, but the student's blocks are "
+                              f"0 … {student['depth'] - 1}")
+        self.loss, self.loss_name = DISTILLATION_LOSSES[loss], loss
         self.standardise, self.cloud_loss = target_norm == "standardise", cloud_loss
-        check_keys(student_keys, transformer_config, "model.transformer_config")
-        student, self.masking = student_keys(**transformer_config)
-        self.teacher_codes = _choice(dvae_config, "teacher_codes", ("gumbel", "argmax", "soft"))
-        self.teacher_mode = _choice(dvae_config, "teacher_mode", ("eval", "train"))
-        target = _choice(dvae_config, "teacher_target", ("after_dgcnn2", "before_dgcnn2"))
-        self.teacher_target = {"after_dgcnn2": target == "after_dgcnn2", "layer": dvae_config.get("teacher_layer")}
+        self.masking = transformer_config.keywords()
+        self.teacher_codes, self.teacher_mode = dvae_config.teacher_codes, dvae_config.teacher_mode
+        self.teacher_target = {"after_dgcnn2": dvae_config.teacher_target == "after_dgcnn2",
+                               "layer": dvae_config.teacher_layer}
         self.dvae_tokenizer = build_teacher(dvae_config)
         teacher = self.dvae_tokenizer
         self.group_size, self.num_group = teacher.group_size, teacher.num_group
 
-        width = student["embed_dim"]
-        if transformer_config.get("encoder_dims", dvae_config["encoder_dims"]) != dvae_config["encoder_dims"]:
+        width, encoder_dims = student["embed_dim"], dvae_config.autoencoder["encoder_dims"]
+        if transformer_config.encoder_dims not in (None, encoder_dims):
             warnings.warn(f"model.transformer_config.encoder_dims is not used: the student's patch encoder is as wide "
-                          f"as the teacher's ({dvae_config['encoder_dims']})", stacklevel=2)
+                          f"as the teacher's ({encoder_dims})", stacklevel=2)
         target = teacher.target_width(**self.teacher_target)
-        self.ACT_encoder = MaskTransformer(num_tokens=teacher.num_tokens, encoder_dims=dvae_config["encoder_dims"],
-                                           **student)
+        self.ACT_encoder = MaskTransformer(num_tokens=teacher.num_tokens, encoder_dims=encoder_dims, **student)
         self.mask_token = nn.Parameter(nn.init.trunc_normal_(torch.empty(1, 1, width), std=0.02))
         self.decoder_pos_embed = position_mlp(width)
         self.ACT_decoder = TransformerDecoder(
@@ -172,56 +191,6 @@ class ACT_PointDistillation(Loadable):
         return self.ACT_encoder.features(*group(points, self.num_group, self.group_size))
 
 
-def student_keys(*, mask_ratio=0.8, mask_type="rand", proj="linear", embed_dim=384, encoder_dims=384, depth=12,
-                 drop_path_rate=0.1, cls_dim=512, replace_pob=0, num_heads=6, decoder_depth=2, decoder_num_heads=6,
-                 return_all_tokens=False, cls_loss=False, register_shallow_hook=9):
-    """Split the keys of ``transformer_config`` into those of the encoder and those of masking and decoding.
-
-    ``mask_ratio`` of the patches is masked, at random (``mask_type: rand``) or around a random one (``block``); at 0
-    all are seen and predicted. ``proj`` maps the decoder's output to the target: ``linear``, ``conv`` or ``none``.
-    ``return_all_tokens`` compares visible patches too. ``cls_loss`` decodes a second time from the class token and
-    the tokens after block ``register_shallow_hook`` (from 0). ``encoder_dims`` is there because published files give
-    it; the student's patch encoder is as wide as the teacher's, whatever it says.
-    """
-    if not 0 <= mask_ratio < 1:
-        raise ConfigError(f"model.transformer_config.mask_ratio is {mask_ratio}; it must be at least 0 and below 1")
-    if replace_pob:
-        raise ConfigError("model.transformer_config.replace_pob must be 0: masked distillation replaces no tokens")
-    if cls_loss and not 0 <= register_shallow_hook < depth:
-        raise ConfigError(f"model.transformer_config.register_shallow_hook is {register_shallow_hook}, but the "
-                          f"student's blocks are 0 … {depth - 1}")
-    encoder = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, "drop_path_rate": drop_path_rate,
-               "cls_dim": cls_dim}
-    masking = {"mask_ratio": mask_ratio, "mask_type": mask_type, "proj": proj, "decoder_depth": decoder_depth,
-               "decoder_num_heads": decoder_num_heads, "return_all_tokens": return_all_tokens, "cls_loss": cls_loss,
-               "register_shallow_hook": register_shallow_hook}
-    return encoder, masking
-
-
-def build_teacher(config):
-    """Build the frozen stage-I autoencoder of ``dvae_config`` and load its checkpoint."""
-    keys = {"NAME": "ACTPromptedDiscreteVAEwithVIT", **config}
-    path = keys.pop("ckpt", None)
-    for key in ("teacher_codes", "teacher_mode", "teacher_target", "teacher_layer"):
-        keys.pop(key, None)
-    if path and "visual_embed_type" in keys:  # the checkpoint holds the foundation Transformer too
-        keys |= without_weights(keys)
-    teacher = build_model_from_cfg(keys, "model.dvae_config")
-    if path:
-        load_model(teacher, read_weights(path), path)
-    else:
-        warnings.warn("model.dvae_config.ckpt is not given: the teacher is untrained", stacklevel=2)
-    return teacher.requires_grad_(False)
-
-
-def upgrade_teacher(teacher, weights):
-    """Return a file's weights, those of ``dvae_tokenizer`` as ``teacher`` writes them today."""
-    prefix = "dvae_tokenizer."
-    inner = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
-    return {**{key: value for key, value in weights.items() if not key.startswith(prefix)},
-            **{prefix + key: value for key, value in teacher.upgrade_weights(inner).items()}}
-
-
 class Pointwise(nn.Conv1d):
     """A kernel-1 convolution over tokens (B, N, C)."""
 
@@ -233,16 +202,7 @@ def build_projection(kind, width, target):
     """Return the head from the decoder's ``width`` to the target's: ``linear``, ``conv`` or ``none``."""
     heads = {"linear": lambda: nn.Linear(width, target), "conv": lambda: Pointwise(width, target, 1),
              "none": nn.Identity}
-    if kind not in heads:
-        raise ConfigError(f"model.transformer_config.proj '{kind}' is not one of {', '.join(heads)}")
     if kind == "none" and width != target:
         raise ConfigError(f"model.transformer_config.proj 'none' needs embed_dim ({width}) to be the target's width "
                           f"({target})")
     return heads[kind]()
-
-
-def _choice(config, key, choices):
-    value = config.get(key, choices[0])
-    if value not in choices:
-        raise ConfigError(f"model.dvae_config.{key} '{value}' is not one of {', '.join(choices)}")
-    return value

@@ -1,8 +1,9 @@
 """The discrete autoencoder of stage I: Point-BERT's dVAE, and the base of ACT's."""
-import math
+from typing import Annotated
 
 import torch
 import torch.nn.functional as F
+from annotated_types import Len, MultipleOf
 from torch import nn
 
 from models.act.codebook import codebook_perplexity, gumbel_noise
@@ -14,7 +15,10 @@ from models.layers.patches import PatchEncoder, group
 from models.losses import code_kl, reconstruction_loss
 from utils.distributed import gather_batch
 from utils.errors import ConfigError
-from utils.registry import check_number, check_whole, check_whole_lists
+from utils.schema import Because, Listed, NonNegativeFloat, PositiveInt
+
+MultipleOfFour = Annotated[PositiveInt, MultipleOf(4)]
+GraphWidths = Annotated[Listed[MultipleOfFour], Len(5, 5), Because("of five layers whose norms have 4 groups")]
 
 
 @MODELS.register
@@ -31,18 +35,12 @@ class DiscreteVAE(Loadable):
             codebook's rows by their probabilities.
     """
 
-    def __init__(self, *, group_size, num_group, num_tokens, encoder_dims, tokens_dims, decoder_dims,
-                 dgcnn_dims=(128, 256, 512, 512, 1024), folding_dims=(1024, 512), code_noise=1.0):
+    def __init__(self, *, group_size: Annotated[MultipleOfFour, Because("the decoder folds 2 × 2 points")],
+                 num_group: PositiveInt, num_tokens: PositiveInt, encoder_dims: PositiveInt, tokens_dims: PositiveInt,
+                 decoder_dims: PositiveInt, dgcnn_dims: GraphWidths = (128, 256, 512, 512, 1024),
+                 folding_dims: Annotated[Listed[PositiveInt], Len(2, 2)] = (1024, 512),
+                 code_noise: NonNegativeFloat = 1.0) -> None:
         super().__init__()
-        check_whole_lists(5, "layers", dgcnn_dims=dgcnn_dims)
-        check_whole_lists(2, "parts", folding_dims=folding_dims)
-        if any(width % 4 for width in dgcnn_dims):
-            raise ConfigError(f"model.dgcnn_dims is {list(dgcnn_dims)}; its norms have 4 groups: give multiples of 4")
-        check_number(0, math.inf, code_noise=code_noise)
-        check_whole(1, group_size=group_size, num_group=num_group, num_tokens=num_tokens, encoder_dims=encoder_dims,
-                    tokens_dims=tokens_dims, decoder_dims=decoder_dims)
-        if group_size % 4:
-            raise ConfigError(f"model.group_size is {group_size}; the decoder folds 2 × 2 points: give a multiple of 4")
         self.group_size, self.num_group, self.num_tokens = group_size, num_group, num_tokens
         self.tokens_dims, self.decoder_dims, self.code_noise = tokens_dims, decoder_dims, code_noise
         self.encoder = PatchEncoder(encoder_dims)

@@ -1,15 +1,38 @@
 """Point-BERT's pretraining (Yu et al. 2022): the codes of masked patches are predicted."""
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import Len
 from torch import nn
 
-from models.act.distillation import MaskTransformer, build_teacher, upgrade_teacher
+from models.act.distillation import MaskTransformer
+from models.act.student import Student
+from models.act.teacher import Tokenizer, build_teacher, upgrade_teacher
 from models.build import MODELS
 from models.interface import Loadable
 from models.layers.patches import gather, group
 from utils.distributed import gather_batch, mean_all
 from utils.errors import ConfigError
-from utils.registry import check_keys
+from utils.schema import Because, Fraction, Listed, PositiveFloat, PositiveInt, ProperFraction
+
+LowestAndHighest = Annotated[Listed[ProperFraction], Len(2, 2), Because("the lowest and the highest share")]
+
+
+class TokenStudent(Student):
+    """``model.transformer_config`` of Point-BERT.
+
+    Keys:
+        mask_ratio: the lowest and the highest share of the patches in the masked block, or one for both.
+        replace_pob: the share of the other patches that are replaced by patches of other clouds.
+        dvae_loss, cutmix_loss, moco_loss: switch the losses.
+    """
+
+    mask_ratio: ProperFraction | LowestAndHighest = (0.25, 0.45)
+    replace_pob: Fraction = 0.0
+    dvae_loss: bool = True
+    cutmix_loss: bool = True
+    moco_loss: bool = False
 
 
 @MODELS.register
@@ -17,23 +40,26 @@ class ACT_PointBERT(Loadable):
     """Masked discrete tokens, with MoCo's queue and cut-mix, after a frozen autoencoder as tokenizer.
 
     Keys:
-        transformer_config: the student; see ``student_keys``.
-        dvae_config: the tokenizer, a DiscreteVAE unless ``NAME`` says otherwise, and its checkpoint ``ckpt``.
+        transformer_config: the student, masking and losses.
+        dvae_config: the tokenizer.
         m, T, K: momentum of the key encoder, temperature and length of the queue, for ``moco_loss``.
     """
 
     optional_weights = ("dvae_tokenizer.",)
     weight_names = {"dvae.": "dvae_tokenizer."}  # what Point-BERT and the published code call it
     replicated_buffers = ("queue",)
+    train_transforms = ("ScaleAndTranslate",)
 
-    def __init__(self, *, m=0.999, T=0.07, K=16384, transformer_config, dvae_config):
+    def __init__(self, *, m: Fraction = 0.999, T: PositiveFloat = 0.07, K: PositiveInt = 16384,
+                 transformer_config: TokenStudent, dvae_config: Tokenizer) -> None:
         super().__init__()
-        check_keys(student_keys, transformer_config, "model.transformer_config")
-        student, self.keys = student_keys(**transformer_config)
+        check_student(transformer_config)
+        student, self.keys = transformer_config.encoder(), transformer_config.keywords()
         self.momentum, self.temperature, self.length = m, T, K
-        self.dvae_tokenizer = build_teacher({"NAME": "DiscreteVAE", **dvae_config})
+        self.dvae_tokenizer = build_teacher(dvae_config)
         self.group_size, self.num_group = self.dvae_tokenizer.group_size, self.dvae_tokenizer.num_group
-        student |= {"num_tokens": self.dvae_tokenizer.num_tokens, "encoder_dims": dvae_config["encoder_dims"]}
+        student |= {"num_tokens": self.dvae_tokenizer.num_tokens,
+                    "encoder_dims": dvae_config.autoencoder["encoder_dims"]}
         self.transformer_q = TokenTransformer(**student)
         used = {"lm_head": self.keys["dvae_loss"] or self.keys["cutmix_loss"], "cls_head": self.keys["moco_loss"]}
         self.unused_parameters = tuple(f"transformer_q.{name}." for name, needed in used.items() if not needed)
@@ -161,7 +187,7 @@ def block_mask_by_ratio(center, ratio):
     ``center`` (B, G, 3) → (B, G) bool, True where masked.
     """
     batch, groups, _ = center.shape
-    low, high = ratio
+    low, high = ratio if isinstance(ratio, tuple) else (ratio, ratio)
     share = low + (high - low) * torch.rand(batch, 1, device=center.device)
     seed = torch.randint(groups, (batch, 1), device=center.device)
     distance = (center - gather(center, seed)).square().sum(-1)  # B G
@@ -176,23 +202,10 @@ def code_loss(logits, codes, counted):
     return F.cross_entropy(logits[counted].float(), codes[counted], reduction="sum") / mean_all(counted.sum())
 
 
-def student_keys(*, mask_ratio=(0.25, 0.45), embed_dim=384, depth=12, drop_path_rate=0.1, cls_dim=512, replace_pob=0,
-                 num_heads=6, moco_loss=False, dvae_loss=True, cutmix_loss=True, return_all_tokens=False,
-                 encoder_dims=None):
-    """Split the keys of ``transformer_config`` into those of the encoder and those of masking and losses.
-
-    A block of between ``mask_ratio[0]`` and ``mask_ratio[1]`` of the patches is masked; ``replace_pob`` of the others
-    are replaced by patches of other clouds. ``return_all_tokens`` counts all patches in the loss. ``dvae_loss``,
-    ``cutmix_loss`` and ``moco_loss`` switch the losses. ``encoder_dims`` is not used, as in ACT_PointDistillation.
-    """
-    ratio = list(mask_ratio) if isinstance(mask_ratio, (list, tuple)) else [mask_ratio, mask_ratio]
-    if len(ratio) != 2 or not 0 < ratio[0] <= ratio[1] < 1:
-        raise ConfigError(f"model.transformer_config.mask_ratio is {mask_ratio}; give the lowest and the highest "
-                          f"share, between 0 and 1")
-    if not (dvae_loss or cutmix_loss or moco_loss):
+def check_student(keys: TokenStudent) -> None:
+    """Raise ConfigError where the keys of ``transformer_config`` contradict each other."""
+    if isinstance(keys.mask_ratio, tuple) and keys.mask_ratio[0] > keys.mask_ratio[1]:
+        raise ConfigError(f"model.transformer_config.mask_ratio is {list(keys.mask_ratio)}; give the lowest and the "
+                          f"highest share, in this order")
+    if not (keys.dvae_loss or keys.cutmix_loss or keys.moco_loss):
         raise ConfigError("model.transformer_config: dvae_loss, cutmix_loss and moco_loss are all off")
-    encoder = {"embed_dim": embed_dim, "depth": depth, "num_heads": num_heads, "drop_path_rate": drop_path_rate,
-               "cls_dim": cls_dim}
-    keys = {"mask_ratio": ratio, "replace_pob": replace_pob, "moco_loss": moco_loss, "dvae_loss": dvae_loss,
-            "cutmix_loss": cutmix_loss, "return_all_tokens": return_all_tokens}
-    return encoder, keys

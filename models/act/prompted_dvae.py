@@ -1,6 +1,7 @@
 """Stage I of ACT: a frozen foundation Transformer becomes the middle of a discrete 3D autoencoder."""
 import pathlib
 import re
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -10,7 +11,7 @@ from models.build import MODELS
 from models.foundation import Prompts, build_language, build_vision
 from models.layers.patches import position_mlp
 from utils.errors import ConfigError
-from utils.registry import check_whole
+from utils.schema import NonNegativeInt, PositiveInt
 
 
 @MODELS.register
@@ -29,18 +30,12 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
     build_foundation = staticmethod(build_vision)
     position_once = False  # whether position is added before the first block alone where prompts are not deep
 
-    def __init__(self, *, visual_embed_type, visual_embed_dim, visual_embed_pos="after_dgcnn1",
-                 visual_embed_pretrained=True, visual_embed_kwargs=None, freeze_visual_embed=True,
-                 num_prompt_token=64, use_deep_prompt=True, tokens_dims, **dvae):
+    def __init__(self, *, visual_embed_type: str | None, visual_embed_dim: PositiveInt,
+                 visual_embed_pos: Literal["after_dgcnn1"] = "after_dgcnn1", visual_embed_pretrained: bool | str = True,
+                 visual_embed_kwargs: dict[str, Any] | None = None, freeze_visual_embed: bool = True,
+                 num_prompt_token: NonNegativeInt = 64, use_deep_prompt: bool = True, tokens_dims: PositiveInt,
+                 **dvae: Any) -> None:
         super().__init__(tokens_dims=tokens_dims, **dvae)
-        check_whole(0, num_prompt_token=num_prompt_token)
-        kinds = {"type": (visual_embed_type, (str, type(None))), "kwargs": (visual_embed_kwargs, (dict, type(None))),
-                 "pretrained": (visual_embed_pretrained, (bool, str))}
-        for key, (value, kind) in kinds.items():
-            if not isinstance(value, kind):
-                raise ConfigError(f"model.visual_embed_{key} is {value!r}, which is of another kind than it should be")
-        if visual_embed_pos != "after_dgcnn1":
-            raise ConfigError(f"model.visual_embed_pos '{visual_embed_pos}' is not known; give 'after_dgcnn1'")
         self.num_prompt_token, self.use_deep_prompt = num_prompt_token, use_deep_prompt
         self.frozen, self.visual_embed = freeze_visual_embed, None
         if str(visual_embed_type).lower() == "none":
@@ -91,8 +86,8 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
         """Return the number of channels of ``teacher_features``; ConfigError where there is no such block."""
         if layer is None or self.visual_embed is None:
             return super().target_width(after_dgcnn2, layer)
-        if type(layer) is not int or not 0 <= layer < self.visual_embed.depth:
-            raise ConfigError(f"model.dvae_config.teacher_layer is {layer!r}, but the foundation Transformer's blocks "
+        if layer >= self.visual_embed.depth:
+            raise ConfigError(f"model.dvae_config.teacher_layer is {layer}, but the foundation Transformer's blocks "
                               f"are 0 … {self.visual_embed.depth - 1}")
         return self.visual_embed.width
 

@@ -1,6 +1,9 @@
 """The segmentation model: the student's encoder, and features propagated from the patches to every point."""
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
+from annotated_types import MinLen
 from torch import nn
 
 from models.act.point_encoder import layer_of
@@ -13,6 +16,7 @@ from models.layers.pointwise import norm_relu, pointwise, pointwise_split
 from models.layers.transformer import TransformerEncoder
 from utils.distributed import mean_all
 from utils.errors import ConfigError
+from utils.schema import Fraction, Listed, NonNegativeInt, PositiveInt
 from utils.weight_names import BESIDE_ENCODER, CLASS_TOKEN, ENCODERS
 
 PROPAGATION_WIDTH = 1024  # of a point's features
@@ -34,15 +38,19 @@ class PointSegmenter(Loadable):
     optional_weights = ("label_conv_cls.", "propagation_0_cls.", "convs", "bns")
     unused_weights = (*BESIDE_ENCODER, *CLASS_TOKEN, r"cls_head_finetune\.")
     weight_prefixes = ENCODERS
+    train_transforms = ("ScaleAndShift",)
+    test_transforms = ("ScaleAndShift",)
     published_key = "model_state_dict"
     # how Point-MAE's code, from which the published one descends, calls the same weights
     weight_names = {"label_conv.": "label_conv_cls.", "propagation_0.": "propagation_0_cls.", "convs1.": "convs1_cls.",
                     "convs2.": "convs2_cls.", "convs3.": "convs3_cls.", "bns1.": "bns1_cls.", "bns2.": "bns2_cls."}
 
-    def __init__(self, *, num_classes, num_categories=0, embed_dim=384, depth=12, num_heads=6, drop_path_rate=0.1,
-                 encoder_dims=384, group_size=32, num_group=128, taps=(4, 8, 12)):
+    def __init__(self, *, num_classes: PositiveInt, num_categories: NonNegativeInt = 0, embed_dim: PositiveInt = 384,
+                 depth: PositiveInt = 12, num_heads: PositiveInt = 6, drop_path_rate: Fraction = 0.1,
+                 encoder_dims: PositiveInt = 384, group_size: PositiveInt = 32, num_group: PositiveInt = 128,
+                 taps: Annotated[Listed[PositiveInt], MinLen(1)] = (4, 8, 12)) -> None:
         super().__init__()
-        if not taps or min(taps) < 1 or max(taps) > depth or len(set(taps)) < len(taps):
+        if max(taps) > depth or len(set(taps)) < len(taps):
             raise ConfigError(f"model.taps is {list(taps)}; it must name different blocks, 1 … {depth}")
         self.group_size, self.num_group = group_size, num_group
         self.num_categories, self.taps = num_categories, [block - 1 for block in taps]

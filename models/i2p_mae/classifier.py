@@ -1,14 +1,17 @@
 """The fine-tuning models of I2P-MAE: its encoder, seeing everything, and a classification head."""
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import nn
 
 from models.build import MODELS
-from models.i2p_mae.encoder import HierarchicalEncoder, check_scales, group_scales
+from models.i2p_mae.encoder import HierarchicalEncoder, Radii, Scales, check_scales, group_scales
 from models.interface import Loadable
 from models.layers.heads import build_head
 from models.layers.init import init_truncated_normal
-from utils.registry import check_number, check_whole
+from utils.errors import ConfigError
+from utils.schema import Fraction, PositiveInt
 
 
 class HierarchicalClassifier(Loadable):
@@ -22,14 +25,16 @@ class HierarchicalClassifier(Loadable):
     optional_weights = ("norm.", "cls_head_finetune.")
     unused_weights = ("mask_token", r"h_encoder\.encoder_norms\.", r"h_decoder\.", r"decoder_pos_embeds\.",
                       r"token_prop\.", r"decoder_norm\.", r"rec_head(_[23]d)?\.", r"clip_model\.")
+    test_transforms = ("ScaleAndTranslate",)
     pooled = 1
 
-    def __init__(self, *, group_sizes, num_groups=(512, 256, 64), encoder_depths=(5, 5, 5),
-                 encoder_dims=(96, 192, 384), local_radius, drop_path_rate=0.1, num_heads=6, cls_dim, smooth=0.0):
+    def __init__(self, *, group_sizes: Scales, num_groups: Scales = (512, 256, 64), encoder_depths: Scales = (5, 5, 5),
+                 encoder_dims: Scales = (96, 192, 384), local_radius: Radii, drop_path_rate: Fraction = 0.1,
+                 num_heads: PositiveInt = 6, cls_dim: PositiveInt | None, smooth: Fraction = 0.0) -> None:
         super().__init__()
         check_scales(num_groups, group_sizes, encoder_depths, encoder_dims, num_heads)
-        check_whole(1, cls_dim=cls_dim)
-        check_number(0, 1, smooth=smooth)
+        if cls_dim is None:
+            raise ConfigError("key 'model.cls_dim' is missing: the data does not say how many classes there are")
         self.num_groups, self.group_sizes, self.smooth = list(num_groups), list(group_sizes), smooth
         self.cls_dim = cls_dim
         self.h_encoder = HierarchicalEncoder(encoder_depths, encoder_dims, num_heads, drop_path_rate, local_radius)
@@ -77,7 +82,10 @@ def smoothed_cross_entropy(logits: torch.Tensor, label: torch.Tensor, smooth: fl
 class I2P_MAE_ModelNet40(HierarchicalClassifier):
     """Mean of the tokens plus their maximum; for ModelNet40."""
 
-    def __init__(self, *, group_sizes=(48, 24, 24), local_radius=(0.24, 0.48, 0.96), cls_dim=40, **encoder):
+    train_transforms = ("ScaleAndTranslate",)
+
+    def __init__(self, *, group_sizes: Scales = (48, 24, 24), local_radius: Radii = (0.24, 0.48, 0.96),
+                 cls_dim: PositiveInt | None = 40, **encoder: Any) -> None:
         super().__init__(group_sizes=group_sizes, local_radius=local_radius, cls_dim=cls_dim, **encoder)
 
     def pool(self, tokens):
@@ -90,8 +98,10 @@ class I2P_MAE_ScanObjectNN(HierarchicalClassifier):
     """Mean of the tokens ‖ their maximum; for ScanObjectNN."""
 
     pooled = 2
+    train_transforms = ("Scale", "Rotate")
 
-    def __init__(self, *, group_sizes=(32, 16, 16), local_radius=(0.32, 0.64, 1.28), cls_dim=15, **encoder):
+    def __init__(self, *, group_sizes: Scales = (32, 16, 16), local_radius: Radii = (0.32, 0.64, 1.28),
+                 cls_dim: PositiveInt | None = 15, **encoder: Any) -> None:
         super().__init__(group_sizes=group_sizes, local_radius=local_radius, cls_dim=cls_dim, **encoder)
 
     def pool(self, tokens):

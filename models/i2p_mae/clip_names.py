@@ -2,9 +2,10 @@
 import torch
 
 from models.foundation.vision import CLIP_TOWERS
-from models.i2p_mae.image_model import build_image_model
+from models.i2p_mae.image_model import ImageModelKeys, build_image_model
 from utils.checkpoint import read_weights
 from utils.errors import CheckpointError, ConfigError
+from utils.validation import check
 
 PREFIX = "clip_model."  # of the image model in published files
 SIZES = ("input_resolution", "context_length", "vocab_size")  # which OpenAI's files hold beside the weights
@@ -48,8 +49,7 @@ def clip_of(section: dict | None) -> dict[str, torch.Tensor]:
     """
     if not isinstance(section, dict):
         raise ConfigError("nothing says which one it was")
-    keys = section.get("clip_config") or {}
-    name = f"CLIP:{str(keys.get('visual_encoder', 'ViT-B/16')).removeprefix('CLIP:')}"
-    if name not in CLIP_TOWERS:
-        raise ConfigError(f"the published code knows CLIP alone, not {keys['visual_encoder']}")
-    return openai_weights(build_image_model(**keys).model.state_dict())
+    keys = check(ImageModelKeys, section.get("clip_config"), "model.clip_config")
+    if f"CLIP:{keys.visual_encoder.removeprefix('CLIP:')}" not in CLIP_TOWERS:
+        raise ConfigError(f"the published code knows CLIP alone, not {keys.visual_encoder}")
+    return openai_weights(build_image_model(keys).model.state_dict())

@@ -1,5 +1,8 @@
 """Tokens of several scales: grouping, merging, masks, and the encoder over them (Point-M2AE; I2P-MAE, section 3.1)."""
+from typing import Annotated
+
 import torch
+from annotated_types import MinLen
 from torch import nn
 
 from extensions.ops import knn
@@ -7,9 +10,13 @@ from models.layers.patches import PatchEncoder, gather, group, position_mlp
 from models.layers.pointwise import pointwise
 from models.layers.transformer import TransformerEncoder
 from utils.errors import ConfigError
-from utils.registry import check_number, check_whole, check_whole_lists
+from utils.schema import Because, Listed, NonNegativeFloat, PositiveInt
 
 OUTSIDE = -1e5  # added to the attention score of a token that must not be seen
+
+# one number a scale, finest first
+Scales = Annotated[Listed[PositiveInt], MinLen(1), Because("one for each scale, finest first")]
+Radii = NonNegativeFloat | Annotated[Listed[NonNegativeFloat], Because("one for each scale, finest first")]
 
 
 def group_scales(points, num_groups, group_sizes):
@@ -39,9 +46,10 @@ def group_scales(points, num_groups, group_sizes):
 
 def check_scales(num_groups, group_sizes, depths, dims, num_heads):
     """Raise ConfigError unless the keys of an encoder's scales fit together."""
-    scales = len(num_groups) if isinstance(num_groups, (list, tuple)) and num_groups else 3
-    check_whole_lists(scales, num_groups=num_groups, group_sizes=group_sizes, encoder_depths=depths, encoder_dims=dims)
-    check_whole(1, num_heads=num_heads)
+    for key, values in {"group_sizes": group_sizes, "encoder_depths": depths, "encoder_dims": dims}.items():
+        if len(values) != len(num_groups):
+            raise ConfigError(f"model.{key} is {list(values)}; it must list a whole number of at least 1 for each of "
+                              f"the {len(num_groups)} scales of num_groups")
     for finer, coarser, size in zip(num_groups, num_groups[1:], group_sizes[1:], strict=False):
         if max(coarser, size) > finer:
             raise ConfigError(f"model.num_groups {list(num_groups)} and group_sizes {list(group_sizes)} do not fit: "
@@ -120,11 +128,9 @@ class HierarchicalEncoder(nn.Module):
         super().__init__()
         listed = isinstance(local_radius, (list, tuple))
         self.local_radius = list(local_radius) if listed else [local_radius] * len(dims)
-        if len(self.local_radius) != len(dims) or not all(
-                type(radius) in (int, float) and radius >= 0 for radius in self.local_radius):
+        if len(self.local_radius) != len(dims):
             raise ConfigError(f"model.local_radius is {local_radius}; it must be one number of at least 0, or one for "
                               f"each of the {len(dims)} scales")
-        check_number(0, 1, drop_path_rate=drop_path_rate)
         merging = [TokenMerging(given, width) for given, width in zip(dims, dims[1:], strict=False)]
         self.token_embed = nn.ModuleList([PatchEncoder(dims[0]), *merging])
         self.encoder_pos_embeds = nn.ModuleList(position_mlp(width, hidden=width) for width in dims)

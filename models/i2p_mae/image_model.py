@@ -1,4 +1,6 @@
 """Image models that look at pictures of clouds: a frozen Transformer of timm's with its patch embedding."""
+from typing import Any
+
 import torch.nn.functional as F
 from torch import nn
 
@@ -6,11 +8,29 @@ from models.foundation.vision import CLIP_TOWERS, VisionTransformer
 from models.foundation.weights import Keys, create_pretrained
 from models.i2p_mae.projection import SIZE
 from utils.errors import ConfigError
+from utils.schema import PositiveInt, Section
 
 KEYS = Keys(*(f"model.clip_config.{key}" for key in ("visual_encoder", "pretrained", "kwargs")))
 PARTS = ("patch_embed.", "cls_token", "reg_token", "dist_token", "pos_embed", "norm_pre.", "blocks.", "norm.",
          "fc_norm.")
 CLIP_WIDTHS = {"CLIP:ViT-B/16": 512, "CLIP:ViT-B/32": 512, "CLIP:ViT-L/14": 768}  # of the space shared with text
+
+
+class ImageModelKeys(Section):
+    """``model.clip_config``: the image model.
+
+    Keys:
+        visual_encoder: ``ViT-B/16``, ``ViT-B/32`` or ``ViT-L/14`` for CLIP's (``CLIP:`` may stand before it), or the
+            name of a ViT of timm's.
+        feat_dim: width of its features.
+        pretrained: ``true``, ``false``, ``auto`` or a file; see ``create_pretrained``.
+        kwargs: further arguments of timm's ``create_model``.
+    """
+
+    visual_encoder: str = "ViT-B/16"
+    feat_dim: PositiveInt = 512
+    pretrained: bool | str = True
+    kwargs: dict[str, Any] | None = None
 
 
 class ImageModel(nn.Module):
@@ -55,34 +75,27 @@ def class_attention(block, x):
     return score.softmax(-1).mean(1).squeeze(1)
 
 
-def build_image_model(*, visual_encoder="ViT-B/16", feat_dim=512, pretrained=True, kwargs=None):
+def build_image_model(keys: ImageModelKeys) -> ImageModel:
     """Return the frozen ImageModel that ``model.clip_config`` describes, in evaluation mode.
-
-    Args:
-        visual_encoder: ``ViT-B/16``, ``ViT-B/32`` or ``ViT-L/14`` for CLIP's (``CLIP:`` may stand before it), or the
-            name of a ViT of timm's.
-        feat_dim: width of its features.
-        pretrained: ``True``, ``False``, ``auto`` or a file; see ``create_pretrained``.
-        kwargs: further arguments of timm's ``create_model``.
 
     Raises ConfigError for a model that is unknown, has no class token or no such width.
     """
-    kwargs = {} if kwargs is None else kwargs
-    if not isinstance(kwargs, dict) or "img_size" in kwargs:
+    kwargs = keys.kwargs or {}
+    if "img_size" in kwargs:
         raise ConfigError(f"{KEYS.kwargs} is {kwargs!r}; it must hold arguments of timm's create_model, but img_size, "
                           f"because depth images have {SIZE} pixels a side")
-    clip = f"CLIP:{str(visual_encoder).removeprefix('CLIP:')}"
+    clip = f"CLIP:{keys.visual_encoder.removeprefix('CLIP:')}"
     arguments = {"img_size": SIZE, **kwargs}
     parts = PARTS
     if clip in CLIP_TOWERS:
         arguments.setdefault("num_classes", CLIP_WIDTHS[clip])
         parts = (*PARTS, "head.")
-    model = create_pretrained(CLIP_TOWERS.get(clip, visual_encoder), pretrained, arguments, parts, KEYS)
+    model = create_pretrained(CLIP_TOWERS.get(clip, keys.visual_encoder), keys.pretrained, arguments, parts, KEYS)
     if not VisionTransformer.matches(model) or getattr(model, "cls_token", None) is None:
-        raise ConfigError(f"{KEYS.name} '{visual_encoder}' is not a vision Transformer of plain blocks "
+        raise ConfigError(f"{KEYS.name} '{keys.visual_encoder}' is not a vision Transformer of plain blocks "
                           f"with a class token")
     image_model = ImageModel(model)
-    if image_model.width != feat_dim:
-        raise ConfigError(f"model.clip_config.feat_dim is {feat_dim}, but the features of '{visual_encoder}' are "
-                          f"{image_model.width} wide")
+    if image_model.width != keys.feat_dim:
+        raise ConfigError(f"model.clip_config.feat_dim is {keys.feat_dim}, but the features of "
+                          f"'{keys.visual_encoder}' are {image_model.width} wide")
     return image_model.requires_grad_(False).eval()

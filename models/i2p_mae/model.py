@@ -1,4 +1,6 @@
 """I2P-MAE: a masked autoencoder of point clouds that a frozen image model guides (CVPR 2023)."""
+from typing import Annotated
+
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -7,12 +9,14 @@ from extensions.ops import chamfer
 from models.build import MODELS
 from models.i2p_mae.encoder import (
     HierarchicalEncoder,
+    Radii,
+    Scales,
     build_stages,
     check_scales,
     group_scales,
     inherit_masks,
 )
-from models.i2p_mae.image_model import build_image_model
+from models.i2p_mae.image_model import ImageModelKeys, build_image_model
 from models.i2p_mae.projection import VIEWS, Projection, read_map
 from models.interface import Loadable
 from models.layers.feature_propagation import ResidualFeaturePropagation
@@ -22,7 +26,9 @@ from models.layers.pointwise import pointwise
 from models.masking import MASKS, guided_mask, make_mask
 from utils.distributed import mean_all
 from utils.errors import ConfigError
-from utils.registry import check_keys, check_number, check_whole
+from utils.schema import Because, Fraction, Listed, NonNegativeInt, OneOf, PositiveInt, ProperFraction
+
+Stages = Annotated[Listed[NonNegativeInt], Because("one for each decoded scale, coarsest first")]
 
 
 class NormedEncoder(HierarchicalEncoder):
@@ -53,25 +59,20 @@ class I2P_MAE(Loadable):
     """
 
     unused_weights = (r"clip_model\.",)
+    train_transforms = ("ScaleAndTranslate",)
 
-    def __init__(self, *, mask_ratio=0.8, mask_type="guided", loss_2d=True, group_sizes=(16, 8, 8),
-                 num_groups=(512, 256, 64), encoder_depths=(5, 5, 5), encoder_dims=(96, 192, 384), local_radius=0,
-                 decoder_depths=(1, 1), decoder_dims=(384, 192), decoder_up_blocks=(1, 1), drop_path_rate=0.1,
-                 num_heads=6, first_token_visible=False, clip_config=None):
+    def __init__(self, *, mask_ratio: ProperFraction = 0.8,
+                 mask_type: Annotated[str, OneOf({"guided": guided_mask, **MASKS})] = "guided", loss_2d: bool = True,
+                 group_sizes: Scales = (16, 8, 8), num_groups: Scales = (512, 256, 64),
+                 encoder_depths: Scales = (5, 5, 5), encoder_dims: Scales = (96, 192, 384), local_radius: Radii = 0.0,
+                 decoder_depths: Stages = (1, 1), decoder_dims: Stages = (384, 192),
+                 decoder_up_blocks: Stages = (1, 1), drop_path_rate: Fraction = 0.1, num_heads: PositiveInt = 6,
+                 first_token_visible: bool = False,
+                 clip_config: ImageModelKeys = ImageModelKeys()) -> None:  # noqa: B008 - immutable
         super().__init__()
-        check_number(0, 1, mask_ratio=mask_ratio)
-        if not 0 < mask_ratio < 1:
-            raise ConfigError(f"model.mask_ratio is {mask_ratio}; it must be between 0 and 1")
-        if mask_type not in ("guided", *MASKS):
-            raise ConfigError(f"model.mask_type '{mask_type}' is not one of guided, {', '.join(MASKS)}")
         check_scales(num_groups, group_sizes, encoder_depths, encoder_dims, num_heads)
         check_decoder(encoder_dims, decoder_depths, decoder_dims, decoder_up_blocks)
-        image_keys = {} if clip_config is None else clip_config
-        if not isinstance(image_keys, dict):
-            raise ConfigError(f"model.clip_config is {image_keys!r}; it must hold keys, visual_encoder for one")
-        check_keys(build_image_model, image_keys, "model.clip_config")
-        self.feat_dim = image_keys.get("feat_dim", 512)
-        check_whole(1, **{"clip_config.feat_dim": self.feat_dim})
+        self.feat_dim = clip_config.feat_dim
         self.mask_ratio, self.mask_type, self.loss_2d = mask_ratio, mask_type, loss_2d
         self.first_token_visible = first_token_visible
         self.num_groups, self.group_sizes = list(num_groups), list(group_sizes)
@@ -95,7 +96,7 @@ class I2P_MAE(Loadable):
                                   *(() if loss_2d else ("rec_head_2d.",)))
         needed = loss_2d or mask_type == "guided"
         # set past nn.Module, which would register it: it is not saved, not trained and always in evaluation mode
-        object.__setattr__(self, "_image_model", build_image_model(**image_keys) if needed else None)
+        object.__setattr__(self, "_image_model", build_image_model(clip_config) if needed else None)
 
     def _apply(self, fn, recurse=True):
         """Take the image model along to another device or type."""
@@ -191,9 +192,6 @@ class I2P_MAE(Loadable):
 
 def check_decoder(encoder_dims, depths, dims, up_blocks):
     """Raise ConfigError unless the decoder's keys fit the encoder's scales."""
-    for key, values in {"decoder_depths": depths, "decoder_dims": dims, "decoder_up_blocks": up_blocks}.items():
-        if not isinstance(values, (list, tuple)) or not all(type(value) is int and value >= 0 for value in values):
-            raise ConfigError(f"model.{key} is {values!r}; it must be a list of whole numbers, coarsest scale first")
     if not 1 <= len(dims) < len(encoder_dims) or list(dims) != list(encoder_dims)[::-1][:len(dims)]:
         raise ConfigError(f"model.decoder_dims is {list(dims)}; it must be the last of encoder_dims "
                           f"({list(encoder_dims)}) in reverse, at least one and not all")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import ModelNet
+from datasets import DATASETS, ModelNet
 from datasets.io.safe_pickle import load_pickle
 from datasets.modelnet import read_text
 from utils.errors import ConfigError, DataError
@@ -30,7 +30,8 @@ def folder(tmp_path):
 
 
 def build(folder, **keys):
-    return ModelNet(**{"DATA_PATH": str(folder), "N_POINTS": 32, "NUM_CATEGORY": 10, "subset": "train", **keys})
+    return DATASETS.build({"NAME": "ModelNet", "DATA_PATH": str(folder), "N_POINTS": 32, "NUM_CATEGORY": 10,
+                           "subset": "train", **keys}, "dataset.train")
 
 
 def test_text_files_become_the_published_cache(folder):
@@ -199,9 +200,9 @@ def test_damaged_text_files(folder, damage, message):
 def test_missing_folder_and_wrong_keys(folder):
     with pytest.raises(DataError, match=r"absent/modelnet10_shape_names.txt does not exist: see 'ModelNet'"):
         build(folder / "absent")
-    with pytest.raises(ConfigError, match="NUM_CATEGORY is 20; ModelNet has 10 or 40 classes"):
+    with pytest.raises(ConfigError, match="dataset.train.NUM_CATEGORY is 20; it must be one of 10, 40"):
         build(folder, NUM_CATEGORY=20)
     with pytest.raises(ConfigError, match="npoints is 64, but N_POINTS, what the cache holds, is 32"):
         build(folder, npoints=64)
-    with pytest.raises(ConfigError, match="subset 'trian' is not one of train, test, val"):
+    with pytest.raises(ConfigError, match=r"subset 'trian' is not one of train, test, val \(did you mean 'train'\?\)"):
         build(folder, subset="trian")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import trimesh
 
-from datasets import PointFolder
+from datasets import DATASETS
 from utils.errors import ConfigError, DataError
 
 
@@ -14,7 +14,8 @@ def fill(folder, count, size=(1, 2, 3)):
 
 
 def build(root, subset="train", **keys):
-    return PointFolder(**{"DATA_PATH": root, "subset": subset, "npoints": 32, "N_POINTS": 64, **keys})
+    return DATASETS.build({"NAME": "PointFolder", "DATA_PATH": root, "subset": subset, "npoints": 32, "N_POINTS": 64,
+                           **keys}, "dataset.train")
 
 
 @pytest.mark.parametrize("layout", ["{subset}/{name}", "{name}/{subset}"])
@@ -175,7 +176,7 @@ def test_mistakes(tmp_path):
     np.save(tmp_path / "cat" / "few.npy", np.random.default_rng(0).random((5, 3)))
     with pytest.raises(DataError, match="few.npy has 5 points, but 32 are asked for"):
         build(tmp_path, test_share=0.01)
-    with pytest.raises(ConfigError, match="up 'x' is not y or z"):
+    with pytest.raises(ConfigError, match="up 'x' is not one of y, z"):
         build(tmp_path, up="x")
     with pytest.raises(ConfigError, match="npoints is 99, but N_POINTS, what is kept of a file, is 64"):
         build(tmp_path, npoints=99)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from segmentation_data import write_rooms
 
-from datasets import S3DIS
+from datasets import DATASETS
 from datasets.s3dis import class_weights, eligible_cells
 from datasets.s3dis_room import Room
 from utils.errors import ConfigError, DataError
@@ -20,7 +20,7 @@ def root(tmp_path):
 
 
 def build(root, subset="train", **keys):
-    return S3DIS(**{"ROOT": root, "subset": subset, "npoints": 256, **keys})
+    return DATASETS.build({"NAME": "S3DIS", "ROOT": root, "subset": subset, "npoints": 256, **keys}, "dataset.train")
 
 
 def test_a_column_holds_what_a_scan_of_the_room_finds(root):
@@ -168,5 +168,5 @@ def test_missing_areas(root, tmp_path):
         build(root)
     with pytest.raises(DataError, match="absent is not a folder"):
         build(tmp_path / "absent")
-    with pytest.raises(ConfigError, match="test_area is 7"):
+    with pytest.raises(ConfigError, match="test_area is 7; it must be a whole number from 1 to 6"):
         build(root, test_area=7)

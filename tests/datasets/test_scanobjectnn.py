@@ -5,7 +5,7 @@ import h5py
 import numpy as np
 import pytest
 
-from datasets import ScanObjectNN, ScanObjectNN_hardest
+from datasets import DATASETS, ScanObjectNN, ScanObjectNN_hardest
 from utils.errors import ConfigError, DataError
 
 
@@ -86,8 +86,9 @@ def test_splits_as_i2p_mae_has_them(splits, split, folder, label):
 
 
 def test_splits_that_are_not_clear(splits):
-    def build(root, split, kind=ScanObjectNN):
-        return kind(ROOT=str(root), SPLIT=split, subset="test", N_POINTS=32)
+    def build(root, split, name="ScanObjectNN"):
+        return DATASETS.build({"NAME": name, "ROOT": str(root), "SPLIT": split, "subset": "test", "N_POINTS": 32},
+                              "dataset.test")
 
     for split, folder, other in (("OBJ", "main_split", "main_split_nobg"), ("OBJ_BG", "main_split_nobg", "main_split"),
                                  ("PB", "main_split_nobg", "main_split")):
@@ -98,9 +99,9 @@ def test_splits_that_are_not_clear(splits):
         build(splits / "h5_files", "OBJ_BG")
     with pytest.raises(ConfigError, match="SPLIT 'HARD' is not one of OBJ, OBJ_BG, PB"):
         build(splits, "HARD")
-    assert build(splits, "PB", ScanObjectNN_hardest).labels.tolist() == [1, 5]
+    assert build(splits, "PB", "ScanObjectNN_hardest").labels.tolist() == [1, 5]
     with pytest.raises(ConfigError, match="SPLIT is OBJ, but ScanObjectNN_hardest is PB"):
-        build(splits, "OBJ", ScanObjectNN_hardest)
+        build(splits, "OBJ", "ScanObjectNN_hardest")
 
 
 @pytest.mark.parametrize(("clouds", "labels", "message"), [

@@ -3,7 +3,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from datasets import ShapeNet
+from datasets import DATASETS
 from datasets.clouds import normalize
 from utils.errors import ConfigError
 
@@ -24,8 +24,8 @@ def root(tmp_path):
 
 
 def build(root, **keys):
-    return ShapeNet(**{"DATA_PATH": str(root / "lists"), "PC_PATH": str(root / "clouds"), "subset": "train",
-                       "npoints": 16, **keys})
+    return DATASETS.build({"NAME": "ShapeNet", "DATA_PATH": str(root / "lists"), "PC_PATH": str(root / "clouds"),
+                           "subset": "train", "npoints": 16, **keys}, "dataset.train")
 
 
 def test_lists_and_categories(root):
@@ -70,5 +70,5 @@ def test_z_up_files_are_turned_so_that_y_points_up(root):
     lying, standing = build(root), build(root, up="z")
     x, y, z = lying[0][0].unbind(-1)
     assert standing[0][0].equal(torch.stack([x, z, -y], -1))
-    with pytest.raises(ConfigError, match="up 'q' is not y or z"):
+    with pytest.raises(ConfigError, match="up 'q' is not one of y, z"):
         build(root, up="q")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import Shapes
+from datasets import DATASETS, Shapes
 from datasets.procedural.objects import RECIPES
 from datasets.procedural.primitives import box, cylinder, revolve, rotation, sample_parts, tube
 from utils.errors import ConfigError
@@ -98,5 +98,6 @@ def test_a_partial_view_misses_one_side():
 
 
 def test_wrong_keys():
-    with pytest.raises(ConfigError, match="Shapes needs size and npoints of at least 1, not 0 and 32"):
-        Shapes(subset="train", npoints=32, size=0)
+    for key in ("size", "npoints"):
+        with pytest.raises(ConfigError, match=f"dataset.val.{key} is 0; it must be a whole number of at least 1"):
+            DATASETS.build({"NAME": "Shapes", "subset": "train", key: 0}, "dataset.val")

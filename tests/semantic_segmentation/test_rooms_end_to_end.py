@@ -167,12 +167,12 @@ def test_mistakes_are_one_line(run, tmp_path):
     for argv, message in (
             (flags(root), "holds no rooms of Area 5, which is to be tested"),
             (flags(tmp_path / "absent"), "absent is not a folder: see 'S3DIS' in DATASET.md"),
-            (flags(root, "--test_area", 9), "test_area is 9; S3DIS has areas 1 to 6"),
+            (flags(root, "--test_area", 9), "dataset.train.test_area is 9; it must be a whole number from 1 to 6"),
             (flags(root, "--test_area", 2)[:-1] + ("model.taps=[4]",), r"model.taps is \[4\]; it must name different"),
             (flags(root, "--config", ROOT / "cfgs" / "part_segmentation" / "shapenetpart.yaml"), "does not exist"),
             (flags(root, "--test_area", 2) + ("model.num_classes=12",), "num_classes is 12, but S3DIS needs 13"),
-            (flags(root, "--test_area", 2) + ("total_bs=0",), "key 'total_bs' is 0; it must be a whole number"),
-            (flags(root, "--learning_rate", "-1"), "optimizer.kwargs.lr' is -1.0; it must be a number of at least 0"),
+            (flags(root, "--test_area", 2) + ("total_bs=0",), "total_bs is 0; it must be a whole number"),
+            (flags(root, "--learning_rate", "-1"), "optimizer.kwargs.lr is -1.0; it must be a number of at least 0"),
             (flags("2024"), "2024 is not a folder"), (flags("a: b #"), "a: b # is not a folder")):
         err = run(main, *argv, status=2).err
         lines = [line for line in err.splitlines() if line.startswith("error: ")]

@@ -104,7 +104,7 @@ def test_damaged_clouds(command, shapenet, damage, message, workers):
     (["--set", "dataset.train.others.npoint=3"], r"unknown key 'dataset.train.npoint' \(did you mean 'npoints'\?\)"),
     (["--set", "totalbs=3"], r"autoencoder.yaml: unknown key 'totalbs' \(did you mean 'total_bs'\?\)"),
     (["--set", "total_bs=21"], r"total_bs is 21, but the training set has only 20 clouds"),
-    (["--set", "optimizer.type=Adam"], r"optimizer.type 'Adam' is not known"),
+    (["--set", "optimizer.type=Adam"], r"autoencoder.yaml: optimizer.type is 'Adam'; it must be AdamW"),
     (["--config", "absent.yaml"], r"config file absent.yaml cannot be read: No such file"),
     (["--resume"], r"--resume: there is no .*ckpt-last.pth"),
     (["--device", "abc"], r"--device abc cannot be used here"),

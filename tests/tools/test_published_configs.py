@@ -1,5 +1,6 @@
 """The published files of both papers, as their authors wrote them, train two batches of tiny models on made-up data."""
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import published_configs
@@ -17,6 +18,7 @@ from models import build_model_from_cfg
 from tools.tasks import classification, probing
 from utils import checkpoint
 from utils.config import load_config
+from utils.schema import Probe
 
 pytestmark = pytest.mark.slow
 
@@ -146,8 +148,8 @@ def test_a_cost_that_a_file_gives_stays(monkeypatch):
         class log:  # noqa: N801
             info = staticmethod(lambda *said: None)
 
-    for config, cost in (({"probe": {"svc_c": [1]}}, [1]), ({}, [0.018])):
-        Experiment.config = config
+    for given, cost in ({"svc_c": [1]}, (1.0,)), ({}, [0.018]):
+        Experiment.config = SimpleNamespace(probe=Probe(**given))
         probing.report(Experiment, (None, range(9)), None)
         assert costs[-1] == cost
 

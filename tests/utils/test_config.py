@@ -49,7 +49,7 @@ def test_overrides_are_typed_like_yaml(config, text, value):
     (["max_epochs=3"], r"config.yaml: unknown key 'max_epochs' \(did you mean 'max_epoch'\?\)"),
     (["optimizer.kwargs.lrr=3"], r"unknown key 'optimizer.kwargs.lrr' \(did you mean 'lr'\?\)"),
     (["dataset.trian=3"], r"unknown key 'dataset.trian' \(did you mean 'train'\?\)"),
-    (["optimizer=3"], "'optimizer' must be a section"),
+    (["optimizer=3"], "optimizer is 3; it must be a section of type, kwargs, layer_decay"),
     (["total_bs.a=3"], "--set total_bs.a=3: 'total_bs' is a value, not a section"),
     (["total_bs"], "--set total_bs: write it as key.path=value"),
     (["total_bs=[1"], "not valid YAML"),

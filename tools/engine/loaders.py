@@ -16,10 +16,8 @@ def build_dataset(run, split):
     section = run.config.dataset.get(split)
     if section is None:
         return None
-    if "_base_" not in section:
-        raise ConfigError(f"{run.args.config}: key 'dataset.{split}._base_' is missing")
     with distributed.local_rank_zero_first():  # some data sets write a cache
-        dataset = build_dataset_from_cfg(section._base_, section.get("others", {}), f"dataset.{split}")
+        dataset = build_dataset_from_cfg(section._base_, section.others, f"dataset.{split}")
     dataset.set_seed(run.args.seed)
     return dataset
 

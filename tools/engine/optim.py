@@ -14,15 +14,11 @@ def build_optimizer(config, model):
     With ``layer_decay`` below 1 a layer's learning rate is that of the layer above it times that (Clark et al. 2020,
     ELECTRA); ``model.layer_of(name)`` gives (number of a parameter's layer from the input, number of the last one).
     """
-    if config.type != "AdamW":
-        raise ConfigError(f"optimizer.type '{config.type}' is not known; give 'AdamW'")
-    kwargs, layer_decay = dict(config.kwargs), config.get("layer_decay", 1)
-    if not 0 < layer_decay <= 1:
-        raise ConfigError(f"optimizer.layer_decay is {layer_decay}; it must be above 0 and at most 1")
+    kwargs, layer_decay = dict(config.kwargs), config.layer_decay
     if layer_decay < 1 and not hasattr(model, "layer_of"):
         raise ConfigError(f"optimizer.layer_decay is for fine-tuning a PointTransformer; a {type(model).__name__} does "
                           f"not have it")
-    decay, groups = kwargs.pop("weight_decay", 0.0), {}
+    decay, groups = kwargs.pop("weight_decay"), {}
     if layer_decay == 1:
         groups = {(True, 1): [], (False, 1): []}  # in the order of published optimizers, whose state so fits
     for name, parameter in model.named_parameters():
@@ -41,17 +37,16 @@ def build_scheduler(config, optimizer):
     """
     from timm.scheduler import CosineLRScheduler
 
-    if config.type != "CosLR":
-        raise ConfigError(f"scheduler.type '{config.type}' is not known; give 'CosLR'")
     kwargs = config.kwargs
-    return CosineLRScheduler(optimizer, t_initial=kwargs.epochs, lr_min=kwargs.get("lr_min", 1e-7),
-                             warmup_lr_init=WARMUP_LR, warmup_t=kwargs.get("initial_epochs", 0))
+    return CosineLRScheduler(optimizer, t_initial=kwargs.epochs, lr_min=kwargs.lr_min,
+                             warmup_lr_init=WARMUP_LR, warmup_t=kwargs.initial_epochs)
 
 
 def cosine_ramp(config, iteration):
     """Return the value at ``iteration`` of a half cosine from ``start`` to ``target`` over ``ntime`` iterations.
 
-    It begins after ``offset`` iterations. Temperature and KL weight of stage I follow it.
+    It begins after ``offset`` iterations, where the section has that key. Temperature and KL weight of stage I follow
+    it.
     """
     share = min(max(iteration - config.get("offset", 0), 0) / config.ntime, 1)
     return config.target + (config.start - config.target) * (1 + math.cos(math.pi * share)) / 2

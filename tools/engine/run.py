@@ -13,9 +13,10 @@ from easydict import EasyDict
 import extensions
 from tools.engine import checkpoints
 from tools.engine.records import NoRecords, Records
+from tools.engine.resolve import resolve
 from utils import distributed
-from utils.config import apply_data_flags, load_config, plain, require_for_training, save_config
-from utils.environment import launched, whole_number
+from utils.config import apply_data_flags, as_text, load_config, plain, require_for_training, save_config
+from utils.environment import launched, main_process, whole_number
 from utils.errors import ConfigError, UserError
 from utils.files import remove_leftovers
 from utils.logger import open_log, silent_log
@@ -25,10 +26,14 @@ AMP_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 @dataclasses.dataclass
 class Run:
-    """What a task and the trainer share; ``folder`` holds checkpoints, the resolved config and the log."""
+    """What a task and the trainer share; ``folder`` holds checkpoints, the resolved config and the log.
+
+    ``config`` has every key with its value, ``given`` those alone that the config file or the command line gives.
+    """
 
     args: object
     config: EasyDict
+    given: EasyDict
     device: torch.device
     folder: pathlib.Path
     log: logging.Logger
@@ -38,6 +43,12 @@ class Run:
         """Return the mixed-precision context of ``--amp``."""
         dtype = AMP_DTYPES.get(self.args.amp)
         return torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None)
+
+    def write_config(self):
+        """Write the resolved config to the folder; a test does not rewrite how training was."""
+        path = self.folder / "config.yaml"
+        if distributed.is_main() and not (self.args.testing and path.exists()):
+            save_config(self.config, path)
 
     def close(self):
         """Say where everything was written."""
@@ -49,11 +60,14 @@ class Run:
 
 
 def open_run(args):
-    """Read the config, join the other processes, seed every generator, and make the folder ``args.folder``."""
-    config = load_config(args.config, args.set)
-    if not args.testing:
-        require_for_training(config, args.config)
-    apply_data_flags(config, args)
+    """Read the config, join the other processes, seed every generator, and make the folder ``args.folder``.
+
+    With ``--print_config`` the resolved config is printed, and the program ends.
+    """
+    given, config = read_config(args)
+    if args.print_config:
+        print(as_text(config) if main_process() else "", end="")
+        raise SystemExit(0)
     if args.launcher == "pytorch" and not launched():
         raise ConfigError("--launcher pytorch: start the command by torchrun, as in torchrun --nproc_per_node=4 "
                           "main.py …")
@@ -67,12 +81,23 @@ def open_run(args):
     again = distributed.all_reduce_max(distributed.restarts()) > 0  # machines count for themselves
     args.resume = distributed.broadcast_from_main(lambda: whether_to_resume(args, again))
     if not distributed.is_main():
-        return Run(args, config, device, args.folder, silent_log(), NoRecords())
+        return Run(args, config, given, device, args.folder, silent_log(), NoRecords())
     try:
-        log, records = open_folder(args, config)
+        log, records = open_folder(args.folder, config, args.wandb)
+        run = Run(args, config, given, device, args.folder, log, records)
+        run.write_config()
     except OSError as error:
         raise UserError(f"the experiment's folder {args.folder} cannot be written: {error.strerror}") from error
-    return Run(args, config, device, args.folder, log, records)
+    return run
+
+
+def read_config(args):
+    """Return the config that a command line asks for: what is given, and that with every default."""
+    given = load_config(args.config, args.set)
+    if not args.testing and not args.print_config:
+        require_for_training(given, args.config)
+    apply_data_flags(given, args)
+    return given, resolve(given, args.config)
 
 
 def whether_to_resume(args, again):
@@ -88,14 +113,11 @@ def whether_to_resume(args, again):
     return bool(wanted) and there
 
 
-def open_folder(args, config):
-    """Make the experiment's folder, with the resolved config in it; returns its log and its records."""
-    folder = args.folder
+def open_folder(folder, config, wandb):
+    """Make the experiment's folder; returns its log and its records."""
     folder.mkdir(parents=True, exist_ok=True)
     remove_leftovers(folder)
-    if not (args.testing and (folder / "config.yaml").exists()):  # a test does not rewrite how training was
-        save_config(config, folder / "config.yaml")
-    return open_log(folder / "log.txt"), Records(folder, plain(config), args.wandb)
+    return open_log(folder / "log.txt"), Records(folder, plain(config), wandb)
 
 
 def choose_device(name):

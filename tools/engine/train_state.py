@@ -42,7 +42,7 @@ class TrainState:
 
     def update(self):
         """Clip the gradients and take one optimizer step."""
-        limit = self.run.config.get("grad_norm_clip")
+        limit = self.run.config.grad_norm_clip
         if limit:
             self.scaler.unscale_(self.optimizer)
             torch.nn.utils.clip_grad_norm_(self.model.parameters(), limit)

@@ -33,7 +33,7 @@ class Autoencoding(Task):
     def __init__(self, run):
         self.run = run
         config = run.config
-        self.metrics = {config.get("consider_metric", "CDL1"): "ckpt-best.pth"}
+        self.metrics = {config.consider_metric: "ckpt-best.pth"}
         self.notes = {"model": plain(config.model)}
         path, section = run.args.ckpts or run.args.start_ckpts, {**config.model}
         if (path or run.args.resume) and "visual_embed_type" in section:  # the file holds these weights too
@@ -48,7 +48,7 @@ class Autoencoding(Task):
         for key in ("temp", "kldweight"):
             if key not in config:
                 raise ConfigError(f"{run.args.config}: key '{key}' is missing; stage I needs it")
-        if config.get("code_spread") and not (path or run.args.resume):
+        if config.code_spread and not (path or run.args.resume):
             self.spread_codes(config.code_spread)
         if not run.args.testing:
             self.loader = build_loader(run, self.datasets["train"], config.total_bs, train=True)

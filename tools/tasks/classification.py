@@ -17,9 +17,6 @@ from utils import checkpoint, distributed
 from utils.config import plain
 from utils.errors import ConfigError
 
-# how the papers augment training clouds, where it is not ACT's way, by model
-AUGMENTATION = {"I2P_MAE_ModelNet40": ["ScaleAndTranslate"], "I2P_MAE_ScanObjectNN": ["Scale", "Rotate"]}
-
 
 class Classification(Task):
     """The task of fine-tuning: cross-entropy, validated by overall and mean class accuracy."""
@@ -29,10 +26,13 @@ class Classification(Task):
     def __init__(self, run):
         self.run = run
         config, args = run.config, run.args
-        if "NAME" in config.model and not MODELS.takes(config.model.NAME, "cls_dim"):
+        if not MODELS.takes(config.model.NAME, "cls_dim"):
             raise ConfigError(f"{args.config}: a {config.model.NAME} does not classify; give a config of fine-tuning")
-        section, names = self.section_and_classes()
-        self.model = build_model_from_cfg(section)
+        names = self.class_folders()
+        if names:
+            config.model.cls_dim = len(names)
+            run.write_config()
+        self.model = build_model_from_cfg(config.model)
         path = args.ckpts or args.start_ckpts
         if path:
             content = checkpoint.read(path)
@@ -47,43 +47,39 @@ class Classification(Task):
         if self.model.cls_dim < classes:
             raise ConfigError(f"{args.config}: model.cls_dim is {self.model.cls_dim}, but the data has {classes} "
                               f"classes")
-        self.npoints = config.get("npoints", evaluated.npoints)
+        self.npoints = config.npoints or evaluated.npoints
         if not args.test and config.total_bs == 1:
             raise ConfigError(f"{args.config}: total_bs is 1, but batch norm needs at least two clouds a step")
-        if config.get("vote", {}).get("times", 1) < 1 or config.get("vote", {}).get("rounds", 1) < 0:
-            raise ConfigError(f"{args.config}: vote.times must be at least 1, and vote.rounds at least 0")
         if not args.test:
             self.loader = build_loader(run, self.datasets["train"], config.total_bs, train=True)
         self.val_loader = build_loader(run, evaluated, 2 * config.total_bs)
-        self.augment = build_transform(config.get("train_transforms", AUGMENTATION.get(config.model.NAME, ["Rotate"])))
-        self.vote_augment = build_transform(config.get("test_transforms", ["ScaleAndTranslate"]))
-        self.notes = {"model": plain(section), "npoints": self.npoints, "class_names": list(evaluated.class_names),
+        self.augment = build_transform(config.train_transforms)
+        self.vote_augment = build_transform(config.test_transforms)
+        self.notes = {"model": plain(config.model), "npoints": self.npoints, "class_names": list(evaluated.class_names),
                       "up": getattr(evaluated, "up", "y")}
 
-    def section_and_classes(self):
-        """Return the ``model`` section, and the class names where the data's folders decide them, else None.
+    def class_folders(self):
+        """Return the class names where the data's folders decide them, else None; warn where ``cls_dim`` differs.
 
-        ``cls_dim`` follows the folders, with a warning where it says otherwise. Raises ConfigError where the folders
-        of the splits differ.
+        Raises ConfigError where the folders of the splits differ.
         """
         config, path, decided = self.run.config, self.run.args.config, {}
         for split in self.splits():
-            keys = {**config.dataset[split].get("_base_", {}), **config.dataset[split].get("others", {})}
-            if keys.get("NAME") in DATASETS.classes:
-                decided[split] = DATASETS.get(keys["NAME"]).classes_of(keys)
+            keys = {**config.dataset[split]._base_, **config.dataset[split].others}
+            decided[split] = DATASETS.get(keys["NAME"]).classes_of(keys)
         decided = {split: names for split, names in decided.items() if names is not None}
         if not decided:
-            return {**config.model}, None
+            return None
         (first, names), *others = decided.items()
         for split, other in others:
             if other != names:
                 raise ConfigError(f"{path}: dataset.{first} has the class folders {listed(names)}, but dataset.{split} "
                                   f"has {listed(other)}: give both the same classes")
-        given = config.model.get("cls_dim")
+        given = self.run.given.model.get("cls_dim")
         if given not in (None, len(names)):
             self.run.log.warning("%s: model.cls_dim is %s, but the data has %d class folders (%s): the model "
-                                 "gets %d outputs", path, given, len(names), listed(names), len(names))
-        return {**config.model, "cls_dim": len(names)}, names
+                                        "gets %d outputs", path, given, len(names), listed(names), len(names))
+        return names
 
     def splits(self):
         """Return the splits to build, the evaluated one last: ``test``, or ``val`` where there is none, for --test."""
@@ -118,7 +114,7 @@ class Classification(Task):
 
     def vote(self, clouds, seed):
         """Return OA and mAcc of one vote over ``clouds``."""
-        times = self.run.config.get("vote", {}).get("times", voting.TIMES)
+        times = self.run.config.vote.times
         logits = voting.vote(self.model, clouds, self.npoints, self.vote_augment, times, seed, self.run.device)
         return self.accuracies(logits, [label for _, _, label in clouds])
 
@@ -130,7 +126,7 @@ class Classification(Task):
         """
         run, log = self.run, self.run.log
         self.model.eval()
-        rounds = run.config.get("vote", {}).get("rounds", voting.ROUNDS)
+        rounds = run.config.vote.rounds
         with torch.inference_mode(), run.autocast():
             plain_result = self.evaluate(-1, {})
             log.info("Test  OA %.2f  mAcc %.2f", plain_result["OA"], plain_result["mAcc"])

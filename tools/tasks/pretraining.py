@@ -30,7 +30,7 @@ class Pretraining(Task):
         self.model.to(run.device)
         self.datasets = {split: build_dataset(run, split) for split in ("train", "extra_train", "val")}
         self.loader = build_loader(run, self.datasets["train"], config.total_bs, train=True)
-        self.augment = build_transform(config.get("train_transforms", ["ScaleAndTranslate"]))
+        self.augment = build_transform(config.train_transforms)
         self.notes = {"model": plain(config.model), "npoints": self.datasets["train"].npoints,
                       "up": getattr(self.datasets["train"], "up", "y")}
         probed = [self.datasets[split] for split in ("extra_train", "val")]

@@ -12,11 +12,9 @@ from utils import checkpoint, distributed
 from utils.distributed import gather_list
 from utils.errors import ConfigError
 from utils.parser import PROBED
+from utils.schema import Probe
 
-SVM_C = (0.001, 0.01, 0.1)
 SVC_C = {"modelnet40": [0.0093], "scan": [0.018]}  # of I2P-MAE, by the data that --test_svm names
-LOGISTIC_C = (0.001, 0.01, 0.1, 1)
-NEIGHBOURS = (1, 5, 10, 20)
 FOLDS = 3
 
 
@@ -24,20 +22,16 @@ def run(args):
     """Fit every probe on the training clouds of the config, test it on the others, and return the accuracies."""
     run = open_run(args)
     config = run.config
-    for key, values in config.get("probe", {}).items():
-        if not isinstance(values, list) or not values or not all(
-                isinstance(value, (int, float)) and value > 0 for value in values):
-            raise ConfigError(f"{args.config}: probe.{key} is {values}; it must be a list of values, all above 0")
     check_data(config, args)
     content = checkpoint.read(args.ckpts) if args.ckpts else None
-    model = build_pretrained(config.model, content, args.ckpts, head=False).to(run.device)
+    model = build_pretrained(run.given.model, content, args.ckpts, head=False).to(run.device)
     run.log.info(model.load_report)
     splits = ["extra_train" if "extra_train" in config.dataset else "train", "val"]
     datasets = {split: build_dataset(run, split) for split in splits}
     summarize(run, model, datasets)
     with run.autocast():
         train, test = (extract_features(model, build_loader(run, data, 2 * config.total_bs), run.device,
-                                        config.get("npoints", data.npoints)) for data in datasets.values())
+                                        config.npoints or data.npoints) for data in datasets.values())
     accuracies = distributed.broadcast_from_main(lambda: report(run, train, test))
     run.close()
     return accuracies
@@ -47,7 +41,7 @@ def check_data(config, args):
     """Raise ConfigError unless the config has test data, and of the kind that ``--test_svm`` names."""
     if "val" not in config.dataset:
         raise ConfigError(f"{args.config}: key 'dataset.val' is missing; probes are tested on it")
-    name = config.dataset.val["_base_"].get("NAME")
+    name = config.dataset.val._base_.NAME
     if args.test_svm in PROBED and name not in PROBED[args.test_svm]:
         raise ConfigError(f"--test_svm {args.test_svm}: {args.config} has the data set {name}; give a config of "
                           f"{' or '.join(PROBED[args.test_svm])}")
@@ -59,13 +53,13 @@ def report(run, train, test):
     from sklearn.neighbors import KNeighborsClassifier
     from sklearn.svm import SVC, LinearSVC
 
-    keys, seed = run.config.get("probe", {}), run.args.seed
+    keys, seed = run.config.probe, run.args.seed
     probes = {
-        "Linear SVM": (LinearSVC(random_state=seed), "C", keys.get("svm_c", SVM_C)),
-        "Logistic regression": (LogisticRegression(max_iter=300), "C", keys.get("logistic_c", LOGISTIC_C)),
+        "Linear SVM": (LinearSVC(random_state=seed), "C", keys.svm_c),
+        "Logistic regression": (LogisticRegression(max_iter=300), "C", keys.logistic_c),
         "k nearest neighbours": (KNeighborsClassifier(), "n_neighbors",
-                                 [k for k in keys.get("neighbours", NEIGHBOURS) if 2 * len(train[1]) >= 3 * k] or [1])}
-    costs = keys["svc_c"] if "svc_c" in keys else SVC_C.get(run.args.test_svm)
+                                 [k for k in keys.neighbours if 2 * len(train[1]) >= 3 * k] or [1])}
+    costs = keys.svc_c or SVC_C.get(run.args.test_svm)
     if costs:  # as I2P-MAE has it
         probes["Linear SVC"] = (SVC(kernel="linear"), "C", costs)
     accuracies = {}
@@ -94,7 +88,7 @@ def extract_features(model, loader, device, npoints):
     return torch.cat(gather_list(features)).numpy(), torch.cat(gather_list(labels)).numpy()
 
 
-def linear_svm(train, test, seed=0, grid=SVM_C):
+def linear_svm(train, test, seed=0, grid=Probe().svm_c):  # noqa: B008 - immutable
     """Return the accuracy in percent on ``test`` of a linear SVM fitted on ``train``; both are (features, labels).
 
     C is chosen among ``grid`` as ``fit_probe`` says.

@@ -46,8 +46,8 @@ class Segmentation(Task):
         if not args.test:
             self.loader = build_loader(run, self.datasets["train"], config.total_bs, train=True)
         self.val_loader = build_loader(run, self.datasets["val"], config.total_bs)
-        self.augment = build_transform(config.get("train_transforms", ["ScaleAndShift"]))
-        self.vote_augment = build_transform(config.get("test_transforms", ["ScaleAndShift"]))
+        self.augment = build_transform(config.train_transforms)
+        self.vote_augment = build_transform(config.test_transforms)
         self.notes = {"model": plain(config.model), "npoints": self.datasets["val"].npoints,
                       "class_names": list(self.datasets["val"].class_names)}
 
@@ -58,17 +58,13 @@ class Segmentation(Task):
             raise ConfigError(f"{path}: the data set is {type(data).__name__}, but this command is for "
                               f"{self.data_class.__name__}")
         for key, wanted in self.counts.items():
-            if config.get(key, 0) != wanted:
-                raise ConfigError(f"{path}: model.{key} is {config.get(key, 0)}, but {type(data).__name__} needs "
-                                  f"{wanted}")
+            if config[key] != wanted:
+                raise ConfigError(f"{path}: model.{key} is {config[key]}, but {type(data).__name__} needs {wanted}")
 
     @property
     def times(self):
         """Return how many passes or views a vote has."""
-        times = self.run.config.get("vote", {}).get("times", voting.TIMES)
-        if times < 1:
-            raise ConfigError(f"vote.times is {times}; a vote needs at least one")
-        return times
+        return self.run.config.vote.times
 
 
 class RoomSegmentation(Segmentation):

@@ -7,9 +7,6 @@ from datasets.transforms import candidates, random_subset
 from tools.engine.metrics import mean_class_accuracy, overall_accuracy
 from tools.engine.run import mixed_seed
 
-TIMES = 10  # views a vote
-ROUNDS = 299  # votes of --test
-
 
 def collect(loader, device, npoints):
     """Return [(number of the batch, points (B, K, C), label (B,)), …] of this process's share of the clouds.

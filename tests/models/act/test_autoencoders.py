@@ -102,8 +102,8 @@ def test_reconstruction_loss_by_hand():
     ({"visual_embed_dim": 32}, "visual_embed_dim is 32, but 'vit_tiny_patch16_224' is 48 wide"),
     ({"visual_embed_type": "resnet18", "visual_embed_kwargs": {}}, "'resnet18' is not a vision Transformer"),
     ({"visual_embed_kwargs": {"dept": 3}}, "timm cannot build 'vit_tiny_patch16_224'"),
-    ({"visual_embed_pos": "before"}, "visual_embed_pos 'before' is not known"),
-    ({"group_size": 10}, "group_size is 10; the decoder folds"),
+    ({"visual_embed_pos": "before"}, "visual_embed_pos is 'before'; it must be after_dgcnn1"),
+    ({"group_size": 10}, "group_size is 10; it must be a whole number .*, a multiple of 4: the decoder folds"),
     ({"tokens_dim": 3}, r"unknown key 'model.tokens_dim' \(did you mean 'tokens_dims'\?\)"),
 ])
 def test_wrong_configs(change, message):
@@ -207,8 +207,8 @@ def test_widths_of_the_graph_layers_and_the_decoder():
     assert model.dgcnn_1.layer5[0].in_channels == 8 + 12 + 16 + 20
     assert (model.decoder.mlp[0].out_features, model.decoder.final_conv[0].out_channels) == (32, 24)
     assert math.isfinite(model(torch.rand(2, 64, 3))["loss"].item())
-    for change, message in (({"dgcnn_dims": [8, 8]}, "for each of the 5 layers"),
-                            ({"dgcnn_dims": [8, 8, 8, 8, 6]}, "its norms have 4 groups"),
-                            ({"folding_dims": 8}, "for each of the 2 parts")):
+    for change, message in (({"dgcnn_dims": [8, 8]}, "it must be a list of 5 whole numbers .*: of five layers"),
+                            ({"dgcnn_dims": [8, 8, 8, 8, 6]}, "multiples of 4: .* whose norms have 4 groups"),
+                            ({"folding_dims": 8}, "folding_dims is 8; it must be a list of 2 whole numbers")):
         with pytest.raises(ConfigError, match=message):
             build(**change)

@@ -159,7 +159,7 @@ def test_its_student_is_fine_tuned(tmp_path):
 
 
 @pytest.mark.parametrize(("keys", "message"), [
-    ({"mask_ratio": 1.5}, "mask_ratio is 1.5; give the lowest and the highest share"),
+    ({"mask_ratio": 1.5}, "mask_ratio is 1.5; it must be a number between 0 and 1, or a list of 2 .*: the lowest and"),
     ({"mask_ratio": [0.5, 0.2]}, "give the lowest and the highest share"),
     ({"dvae_loss": False, "cutmix_loss": False}, "are all off"),
     ({"mask_ration": 1}, r"unknown key 'model.transformer_config.mask_ration' \(did you mean 'mask_ratio'\?\)"),

@@ -6,8 +6,8 @@ import transformers
 from torch import nn
 
 from models import build_model_from_cfg
-from models.act.distillation import build_teacher
 from models.act.prompted_dvae import without_weights
+from models.act.teacher import Teacher, build_teacher
 from models.foundation import build_language, build_vision
 from models.foundation.language import Bert
 from models.foundation.vision import Beit, ClipTransformer, Mixer, TimmBlocks, VisionTransformer
@@ -147,9 +147,9 @@ def test_blocks_that_want_more_than_tokens_are_said_at_start(name):
     ({"num_prompt_token": "64"}, "model.num_prompt_token is '64'; it must be a whole number of at least 0"),
     ({"num_tokens": 0}, "model.num_tokens is 0; it must be a whole number of at least 1"),
     ({"group_size": 2.5}, "model.group_size is 2.5; it must be a whole number"),
-    ({"visual_embed_type": 3}, "model.visual_embed_type is 3, which is of another kind"),
-    ({"visual_embed_pretrained": None}, "model.visual_embed_pretrained is None, which is of another kind"),
-    ({"visual_embed_kwargs": "x"}, "model.visual_embed_kwargs is 'x', which is of another kind")])
+    ({"visual_embed_type": 3}, "model.visual_embed_type is 3; it must be a text, or null"),
+    ({"visual_embed_pretrained": None}, "model.visual_embed_pretrained is None; it must be true or false, or a text"),
+    ({"visual_embed_kwargs": "x"}, "model.visual_embed_kwargs is 'x'; it must be a section of keys, or null")])
 def test_values_of_another_kind(changes, message):
     with pytest.raises(ConfigError, match=message):
         build("vit_tiny_patch16_224", 192, **changes)
@@ -185,7 +185,7 @@ def test_stage_two_with_a_language_teacher_whose_folder_gave_the_weights(tmp_pat
                "visual_embed_dim": 24, "visual_embed_pretrained": str(tmp_path / "small"), "num_prompt_token": 4}
     model = build_model_from_cfg(section)
     torch.save({"base_model": model.state_dict()}, tmp_path / "stage1.pth")
-    teacher = build_teacher({**section, "ckpt": str(tmp_path / "stage1.pth")})
+    teacher = build_teacher(Teacher(**section, ckpt=str(tmp_path / "stage1.pth")))
     assert all(value.equal(teacher.state_dict()[key]) for key, value in model.state_dict().items())
 
 

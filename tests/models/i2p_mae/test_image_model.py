@@ -4,7 +4,7 @@ import timm
 import torch
 
 from models.foundation.vision import build_vision
-from models.i2p_mae.image_model import build_image_model, class_attention
+from models.i2p_mae.image_model import ImageModelKeys, build_image_model, class_attention
 from utils import checkpoint
 from utils.errors import CheckpointError, ConfigError
 
@@ -17,7 +17,8 @@ def _seed():
 
 
 def build(name="vit_tiny_patch16_224", feat_dim=24, pretrained=False, **kwargs):
-    return build_image_model(visual_encoder=name, feat_dim=feat_dim, pretrained=pretrained, kwargs={**TINY, **kwargs})
+    return build_image_model(ImageModelKeys(visual_encoder=name, feat_dim=feat_dim, pretrained=pretrained,
+                                            kwargs={**TINY, **kwargs}))
 
 
 @pytest.mark.parametrize(("name", "grid"), [

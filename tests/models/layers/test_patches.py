@@ -10,7 +10,7 @@ from models.layers.folding import FoldingDecoder
 from models.layers.patches import PatchEncoder, gather, group
 from models.layers.pointwise import norm_relu
 from models.masking import make_mask
-from utils.errors import ConfigError, DataError
+from utils.errors import DataError
 
 
 @pytest.fixture(autouse=True)
@@ -112,11 +112,6 @@ def test_block_masks_are_balls():
     for row in make_mask("block", center, 0.5):
         inside = row.nonzero().flatten()
         assert inside.max() - inside.min() == 7
-
-
-def test_unknown_mask():
-    with pytest.raises(ConfigError, match="mask_type 'blok' is not one of rand, block"):
-        make_mask("blok", torch.rand(1, 4, 3), 0.5)
 
 
 def test_decoder_names_are_the_published_convolutions():

@@ -7,6 +7,7 @@ from easydict import EasyDict
 from torch.utils.data import DataLoader
 
 from tools.engine.trainer import Trainer
+from utils.schema import Optimizer, Scheduler
 
 POINTS = torch.randn(8, 3, generator=torch.Generator().manual_seed(0))
 
@@ -24,8 +25,8 @@ class Regression:
 
 
 def trainer(every=1, clip=None):
-    config = EasyDict(optimizer={"type": "AdamW", "kwargs": {"lr": 0.1}}, step_per_update=every,
-                      scheduler={"type": "CosLR", "kwargs": {"epochs": 1}}, grad_norm_clip=clip)
+    config = EasyDict(optimizer=Optimizer(type="AdamW", kwargs={"lr": 0.1}), step_per_update=every,
+                      scheduler=Scheduler(type="CosLR", kwargs={"epochs": 1}), grad_norm_clip=clip)
     args = types.SimpleNamespace(amp="off", resume=False, compile=False, sync_bn=False, ema=None, seed=0)
     run = types.SimpleNamespace(config=config, args=args, device=torch.device("cpu"), folder=None, log=None,
                                 autocast=lambda: torch.autocast("cpu", enabled=False))

@@ -7,7 +7,6 @@ import types
 
 import pytest
 import torch
-from easydict import EasyDict
 from torch import nn
 
 from models import build_model_from_cfg
@@ -19,6 +18,8 @@ from tools.engine.run import mixed_seed, seed_step
 from utils import checkpoint
 from utils.errors import ConfigError
 from utils.parser import main_arguments
+from utils.schema import Optimizer, Scheduler
+from utils.validation import check
 
 pytestmark = pytest.mark.slow
 
@@ -93,9 +94,9 @@ def test_one_gpu_cannot_be_named_for_several_processes(command, monkeypatch):
 
 def test_rates_decay_from_the_head_down():
     model = build_model_from_cfg(CLASSIFIER)
-    config = EasyDict({"type": "AdamW", "layer_decay": 0.5, "kwargs": {"lr": 0.1, "weight_decay": 0.05}})
+    config = Optimizer(type="AdamW", layer_decay=0.5, kwargs={"lr": 0.1, "weight_decay": 0.05})
     optimizer = build_optimizer(config, model)
-    schedule = build_scheduler(EasyDict({"type": "CosLR", "kwargs": {"epochs": 10}}), optimizer)
+    schedule = build_scheduler(Scheduler(type="CosLR", kwargs={"epochs": 10}), optimizer)
     schedule.step(0)
     rates = {id(parameter): (group["lr"], group["weight_decay"]) for group in optimizer.param_groups
              for parameter in group["params"]}
@@ -106,8 +107,8 @@ def test_rates_decay_from_the_head_down():
     assert named["blocks.blocks.0.mlp.fc1.weight"] == (0.025, 0.05)
     assert named["encoder.first_conv.0.weight"] == named["pos_embed.0.weight"] == (0.0125, 0.05)
     assert (named["cls_token"], named["cls_pos"]) == ((0.0125, 0.0), (0.0125, 0.05))
-    with pytest.raises(ConfigError, match="optimizer.layer_decay is 0; it must be above 0 and at most 1"):
-        build_optimizer(EasyDict({**config, "layer_decay": 0}), model)
+    with pytest.raises(ConfigError, match="optimizer.layer_decay is 0; it must be a number above 0 and at most 1"):
+        check(Optimizer, {**dict(config), "layer_decay": 0}, "optimizer")
     with pytest.raises(ConfigError, match="fine-tuning a PointTransformer; a Linear does not have it"):
         build_optimizer(config, nn.Linear(1, 1))
 

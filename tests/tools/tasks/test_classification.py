@@ -196,9 +196,9 @@ def test_probes_of_frozen_features(command):
 
 @pytest.mark.parametrize(("changes", "message"), [
     (["total_bs=1"], "total_bs is 1, but batch norm needs at least two clouds"),
-    (["vote.times=0"], "vote.times must be at least 1"),
-    (["train_transforms=Rotate"], r"transforms must be a list, as in \[Rotate\]"),
-    (["max_epoch=-1"], "key 'max_epoch' is -1"),
+    (["vote.times=0"], "vote.times is 0; it must be a whole number of at least 1"),
+    (["train_transforms=Rotate"], r"train_transforms is 'Rotate'; it must be a list of texts, .*, as in \[Rotate\]"),
+    (["max_epoch=-1"], "max_epoch is -1; it must be a whole number of at least 0"),
 ])
 def test_settings_that_cannot_work_are_said_at_start(command, changes, message):
     out = command("finetune", "--scratch_model", "--set", *changes, status=2)
@@ -209,9 +209,9 @@ def test_settings_that_cannot_work_are_said_at_start(command, changes, message):
 def test_no_augmentation_and_no_list_of_values(command):
     command("finetune", "--scratch_model", "--set", "train_transforms=null", "max_epoch=0")
     err = command("finetune", "--scratch_model", "--test_svm", "--set", "probe.svm_c=0.01", status=2).err
-    assert "probe.svm_c is 0.01; it must be a list of values" in err
+    assert "probe.svm_c is 0.01; it must be a non-empty list of numbers above 0, as in [0.01]" in err
     err = command("finetune", "--scratch_model", "--test_svm", "--set", "probe.svm_c=[0]", status=2).err
-    assert "probe.svm_c is [0]; it must be a list of values, all above 0" in err
+    assert "probe.svm_c is [0]; it must be a non-empty list of numbers above 0" in err
 
 
 def test_resuming_with_other_parameters_is_refused(command):

@@ -1,0 +1,298 @@
+"""What config keys may hold: named types, sections of keys, and the sections at the top of a config file.
+
+A section is a class of pydantic's. Types are strict (``"1"`` is no number, ``true`` no 1), but a whole number serves
+where a number is wanted, and a list in YAML becomes a tuple. A section that is null holds no keys.
+"""
+import dataclasses
+import enum
+import pathlib
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import pydantic
+from annotated_types import Ge, Gt, Le, Len, Lt, MinLen
+from pydantic_core import CoreSchema, core_schema
+
+T = TypeVar("T")
+
+
+@dataclasses.dataclass(frozen=True)
+class Because:
+    """Why a key is limited as it is, for the error message."""
+
+    reason: str
+
+
+@dataclasses.dataclass(frozen=True)
+class OneOf:
+    """The keys of ``table`` as the choices of a text."""
+
+    table: Mapping[str, Any]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: pydantic.GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.literal_schema(list(self.table))
+
+    def __hash__(self) -> int:
+        return id(self.table)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+PositiveInt = Annotated[int, Ge(1)]
+NonNegativeInt = Annotated[int, Ge(0)]
+PositiveFloat = Annotated[float, Gt(0)]
+NonNegativeFloat = Annotated[float, Ge(0)]
+Fraction = Annotated[float, Ge(0), Le(1)]
+FractionBelowOne = Annotated[float, Ge(0), Lt(1)]
+FractionAboveZero = Annotated[float, Gt(0), Le(1)]
+ProperFraction = Annotated[float, Gt(0), Lt(1)]
+PathLike = str | pathlib.Path
+Axis = Literal["y", "z"]
+Listed = Annotated[tuple[T, ...], pydantic.BeforeValidator(_as_tuple)]
+
+
+class Absent(enum.Enum):
+    """The default of keys that some tasks need and others do not have; it is never written to a file."""
+
+    ABSENT = enum.auto()
+
+
+ABSENT: Any = Absent.ABSENT
+
+
+class Section(pydantic.BaseModel):
+    """A section of a config: keys with their types and defaults."""
+
+    model_config = pydantic.ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False,
+                                       protected_namespaces=())
+
+    @classmethod
+    def __get_pydantic_core_schema__(cls, source: Any, handler: pydantic.GetCoreSchemaHandler) -> CoreSchema:
+        return {**handler(source), "strict": False}  # a section is given as a dict; its values stay strict
+
+    @pydantic.model_validator(mode="before")
+    @classmethod
+    def _without_keys(cls, given: Any) -> Any:
+        return {} if given is None else given
+
+    def keywords(self) -> dict[str, Any]:
+        """Return key → value, defaults included, for the call of what the keys are declared by."""
+        named = {field.alias or name: getattr(self, name) for name, field in type(self).model_fields.items()}
+        return {**{key: value for key, value in named.items() if value is not ABSENT}, **(self.model_extra or {})}
+
+    def resolved(self, path: str = "") -> dict[str, Any]:
+        """Return all keys as plain dicts and lists, every default filled in; ``path`` is where the section stands."""
+        return {key: _plain(value, f"{path}.{key}") for key, value in self.keywords().items()}
+
+
+def _plain(value: Any, path: str) -> Any:
+    if isinstance(value, Section):
+        return value.resolved(path)
+    if isinstance(value, dict):
+        return {key: _plain(inner, f"{path}.{key}") for key, inner in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner, path) for inner in value]
+    return str(value) if isinstance(value, pathlib.Path) else value
+
+
+class OptimizerArguments(Section):
+    """Arguments of ``torch.optim.AdamW``.
+
+    Keys:
+        lr: the highest learning rate.
+        weight_decay: of weights; biases, tokens and other parameters of one dimension have none.
+        betas, eps: as in AdamW.
+    """
+
+    lr: NonNegativeFloat
+    weight_decay: NonNegativeFloat = 0.0
+    betas: Annotated[Listed[FractionBelowOne], Len(2, 2)] = (0.9, 0.999)
+    eps: NonNegativeFloat = 1e-8
+
+
+class Optimizer(Section):
+    """How weights follow gradients.
+
+    Keys:
+        type: the optimizer.
+        kwargs: its arguments.
+        layer_decay: the learning rate of a layer is that of the layer above it times this; for fine-tuning.
+    """
+
+    type: Literal["AdamW"]
+    kwargs: OptimizerArguments
+    layer_decay: FractionAboveZero = 1.0
+
+
+class SchedulerArguments(Section):
+    """Arguments of the cosine schedule.
+
+    Keys:
+        epochs: the length of warm-up and cosine together.
+        initial_epochs: of warm-up, from a rate of 1e-6.
+        lr_min: the learning rate in the end.
+    """
+
+    epochs: PositiveInt
+    initial_epochs: NonNegativeInt = 0
+    lr_min: NonNegativeFloat = 1e-7
+
+
+class Scheduler(Section):
+    """How the learning rate changes from epoch to epoch.
+
+    Keys:
+        type: the schedule.
+        kwargs: its arguments.
+    """
+
+    type: Literal["CosLR"]
+    kwargs: SchedulerArguments
+
+
+class Split(Section):
+    """One subset of a data set.
+
+    Keys:
+        _base_: the keys of the data set, or the file that holds them.
+        others: further keys of the data set, which have priority.
+    """
+
+    base: dict[str, Any] = pydantic.Field(alias="_base_")
+    others: Annotated[dict[str, Any], pydantic.BeforeValidator(lambda value: {} if value is None else value)] = {}
+
+
+class Splits(Section):
+    """The data of a run.
+
+    Keys:
+        train: what is trained on.
+        val: what is evaluated on; in pre-training, the test data of the linear SVM.
+        test: what ``--test`` uses, ``val`` where it is absent.
+        extra_train: in pre-training and for ``--test_svm``, the training data of the probes.
+    """
+
+    train: Split = ABSENT
+    val: Split = ABSENT
+    test: Split = ABSENT
+    extra_train: Split = ABSENT
+
+
+class TrainingSplits(Splits):
+    """The data of a training."""
+
+    train: Split
+
+
+class Named(Section, extra="allow"):
+    """A section whose keys are those of the class that it names.
+
+    Keys:
+        NAME: the class.
+    """
+
+    NAME: str
+
+
+class Ramp(Section):
+    """A value that follows half a cosine.
+
+    Keys:
+        start, target: the first and the last value.
+        ntime: steps between them.
+    """
+
+    start: float
+    target: float
+    ntime: PositiveFloat
+
+
+class DelayedRamp(Ramp):
+    """A value that follows half a cosine after a while.
+
+    Keys:
+        offset: steps before it begins to change.
+    """
+
+    offset: NonNegativeFloat = 0.0
+
+
+class Vote(Section):
+    """Testing by votes over random, augmented subsets of a cloud.
+
+    Keys:
+        times: views a vote.
+        rounds: votes of ``--test``.
+    """
+
+    times: PositiveInt = 10
+    rounds: NonNegativeInt = 299
+
+
+class Probe(Section):
+    """What probes of frozen features choose among by cross-validation.
+
+    Keys:
+        svm_c, logistic_c: C of the linear SVM and of logistic regression.
+        svc_c: C of the linear SVC of I2P-MAE; null stands for that of the data set named by ``--test_svm``.
+        neighbours: k of the nearest neighbours.
+    """
+
+    svm_c: Annotated[Listed[PositiveFloat], MinLen(1)] = (0.001, 0.01, 0.1)
+    svc_c: Annotated[Listed[PositiveFloat], MinLen(1)] | None = None
+    logistic_c: Annotated[Listed[PositiveFloat], MinLen(1)] = (0.001, 0.01, 0.1, 1.0)
+    neighbours: Annotated[Listed[PositiveInt], MinLen(1)] = (1, 5, 10, 20)
+
+
+class Config(Section):
+    """The keys of a config file.
+
+    Keys:
+        optimizer, scheduler: training needs them.
+        dataset: the data of the run.
+        model: ``NAME``, the model's class, and its keys.
+        total_bs: clouds a step, of all processes together.
+        step_per_update: steps whose gradients one update of the weights takes together.
+        max_epoch: the last epoch, counted from 0; training needs it.
+        grad_norm_clip: the highest norm of the gradients; null for no limit.
+        npoints: points a cloud that a classifier or a probe sees; null for as many as the data set gives.
+        train_transforms: augmentations of training clouds, by name: ``ScaleAndTranslate``, ``ScaleAndShift``, ``Scale``
+            or ``Rotate``. The default is the model's, null stands for none.
+        test_transforms: those of the views of a vote, likewise.
+        consider_metric: stage I: the metric by which ``ckpt-best.pth`` is chosen.
+        temp: stage I, which needs it: the temperature of the Gumbel softmax.
+        kldweight: stage I, which needs it: the weight of the KL divergence.
+        code_spread: stage I: the standard deviation of the codes' logits at the start, set from training clouds; null
+            leaves the random initialisation.
+        vote: testing by votes.
+        probe: probes of frozen features (``--test_svm``).
+    """
+
+    optimizer: Optimizer = ABSENT
+    scheduler: Scheduler = ABSENT
+    dataset: Splits
+    model: Named
+    total_bs: PositiveInt
+    step_per_update: PositiveInt = 1
+    max_epoch: NonNegativeInt = ABSENT
+    grad_norm_clip: NonNegativeFloat | None = None
+    npoints: PositiveInt | None = None
+    train_transforms: Listed[str] | None = ABSENT
+    test_transforms: Listed[str] | None = ABSENT
+    consider_metric: str = "CDL1"
+    temp: Ramp = ABSENT
+    kldweight: DelayedRamp = ABSENT
+    code_spread: NonNegativeFloat | None = None
+    vote: Vote = Vote()
+    probe: Probe = Probe()
+
+
+class TrainingConfig(Config):
+    """The keys of a config file that a training can start from."""
+
+    optimizer: Optimizer
+    scheduler: Scheduler
+    dataset: TrainingSplits
+    max_epoch: NonNegativeInt
