@@ -23,13 +23,22 @@ TRAINABLE_SUBSTRINGS = {
 class PointTransformer(PointEncoder):
     """Class token ‖ max of the tokens → head (ACT, section 5).
 
-    ``transfer_type``: ``full`` trains everything; ``linear`` and ``mlp-3`` the head, the class token and its
-    position; ``side`` these and a second patch encoder, ``side``, whose projected tokens are blended in before the
-    maximum; ``bit-fit`` the head, the class token, its position and all biases. The head is one linear layer for
-    ``linear`` and an MLP of three otherwise.
+    The head is one linear layer for the transfer type ``linear`` and an MLP of three otherwise.
 
-    ``head_only`` makes ``linear`` and ``mlp-3`` a probe: the class token and its position are not trained, and the
-    encoder stays in evaluation mode, so that the statistics of its norms are held still and nothing is dropped.
+    Keys:
+        embed_dim: width of the Transformer.
+        depth: blocks of the Transformer.
+        num_heads: heads of attention.
+        drop_path_rate: of the last block; it rises linearly from 0.
+        encoder_dims: width of the patch encoder.
+        cls_dim: classes; null stands for as many as the data's folders tell.
+        group_size: points a patch.
+        num_group: patches a cloud.
+        transfer_type: ``full`` trains everything; ``linear`` and ``mlp-3`` the head, the class token and its position;
+            ``side`` these and a second patch encoder, ``side``, whose projected tokens are blended in before the
+            maximum; ``bit-fit`` the head, the class token, its position and all biases.
+        head_only: makes ``linear`` and ``mlp-3`` a probe: the class token and its position are not trained, and the
+            encoder stays in evaluation mode, so that the statistics of its norms are held still and nothing is dropped.
     """
 
     # a pretrained student lacks a head; its own parts that classification does not use may be left over

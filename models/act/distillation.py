@@ -29,8 +29,9 @@ class MaskedStudent(Student):
         mask_ratio: of the patches, masked; at 0 all are seen and predicted.
         mask_type: patches are masked at random (``rand``) or around a random one (``block``).
         proj: maps the decoder's output to the target: ``linear``, ``conv`` or ``none``.
-        replace_pob: 0.
-        decoder_depth, decoder_num_heads: blocks of the decoder and their heads of attention.
+        replace_pob: Point-BERT's, which published files give.
+        decoder_depth: blocks of the decoder.
+        decoder_num_heads: heads of attention of the decoder.
         cls_loss: decodes a second time, from the class token and the tokens after block ``register_shallow_hook``.
         register_shallow_hook: the number of that block, from 0.
     """
@@ -68,7 +69,7 @@ class ACT_PointDistillation(Loadable):
         cloud_loss: weight of a second loss of the same kind: from the visible patches alone, without the positions of
             the others, a linear head predicts the standardised mean ‖ maximum of the cloud's targets. 0, as published.
         transformer_config: the student, masking and decoding.
-        dvae_config: the teacher.
+        dvae_config: the teacher, and what of it is the target.
     """
 
     # a file may lack the teacher, which then stays what ``dvae_config.ckpt`` made it

@@ -26,10 +26,13 @@ class DiscreteVAE(Loadable):
     """Patch tokens → codes → codebook → DGCNN → FoldingNet decoder (Yu et al. 2022; ACT, section 4.1).
 
     Keys:
-        num_group, group_size: patches and their points.
+        group_size: points a patch.
+        num_group: patches a cloud.
         num_tokens: number of codes.
-        encoder_dims, tokens_dims, decoder_dims: widths of patch tokens, codes and what the decoder is given.
-        dgcnn_dims: widths of the input layer and the four EdgeConvs of both DGCNNs, multiples of 4.
+        encoder_dims: width of the patch tokens.
+        tokens_dims: width of the codes.
+        decoder_dims: width of what the decoder is given.
+        dgcnn_dims: widths of the input layer and the four EdgeConvs of both DGCNNs.
         folding_dims: widths of the decoder's MLP and of its folding layers.
         code_noise: how much Gumbel noise the codes of training have; 1 samples them, as published, 0 mixes the
             codebook's rows by their probabilities.

@@ -25,7 +25,9 @@ class TokenStudent(Student):
     Keys:
         mask_ratio: the lowest and the highest share of the patches in the masked block, or one for both.
         replace_pob: the share of the other patches that are replaced by patches of other clouds.
-        dvae_loss, cutmix_loss, moco_loss: switch the losses.
+        dvae_loss: predicts the codes of masked patches.
+        cutmix_loss: predicts the codes of clouds mixed of two.
+        moco_loss: tells clouds apart, by a queue (He et al. 2020).
     """
 
     mask_ratio: ProperFraction | LowestAndHighest = (0.25, 0.45)
@@ -42,7 +44,9 @@ class ACT_PointBERT(Loadable):
     Keys:
         transformer_config: the student, masking and losses.
         dvae_config: the tokenizer.
-        m, T, K: momentum of the key encoder, temperature and length of the queue, for ``moco_loss``.
+        m: for ``moco_loss``, the momentum of the key encoder.
+        T: for ``moco_loss``, the temperature.
+        K: for ``moco_loss``, the length of the queue.
     """
 
     optional_weights = ("dvae_tokenizer.",)

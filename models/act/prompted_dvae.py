@@ -19,12 +19,14 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
     """A DiscreteVAE whose sampled tokens pass a prompt-tuned vision model (ACT, section 4.1).
 
     Keys beside those of DiscreteVAE:
-        visual_embed_type: the model: a name of timm's, ``CLIP:ViT-B/16``, or ``none``; visual_embed_dim: its width.
-        visual_embed_pos: where it stands; ``after_dgcnn1`` (between codebook and ``dgcnn_2``).
+        visual_embed_type: the model: a name of timm's, ``CLIP:ViT-B/16``, or ``none``.
+        visual_embed_dim: its width.
+        visual_embed_pos: where it stands; ``after_dgcnn1`` is between the codebook and ``dgcnn_2``.
         visual_embed_pretrained: ``true``, ``false``, ``auto`` or a file; see ``foundation.weights``.
         visual_embed_kwargs: passed to the builder of the model: timm's ``create_model``.
         freeze_visual_embed: its blocks are not trained and stay in evaluation mode.
-        num_prompt_token: prompts a block; use_deep_prompt: own prompts for every block, not the first alone.
+        num_prompt_token: prompts a block.
+        use_deep_prompt: own prompts for every block, not the first alone.
     """
 
     build_foundation = staticmethod(build_vision)
@@ -117,10 +119,13 @@ class ACTPromptedDiscreteVAEwithVIT(DiscreteVAE):
 
 @MODELS.register
 class ACTPromptedDiscreteVAEwithBERT(ACTPromptedDiscreteVAEwithVIT):
-    """The same with a language model: ``visual_embed_type`` is a name on the Hugging Face hub or a local folder.
+    """The same with a language model.
 
-    ``visual_embed_kwargs`` are arguments of ``BertConfig``, for random weights. Position is added before every layer
-    where prompts are deep, and otherwise, as published, before the first alone.
+    Position is added before every layer where prompts are deep, and otherwise, as published, before the first alone.
+
+    Keys beside those of DiscreteVAE:
+        visual_embed_type: the model: a name on the Hugging Face hub, a local folder, or ``none``.
+        visual_embed_kwargs: for random weights, arguments of ``BertConfig``.
     """
 
     build_foundation = staticmethod(build_language)

@@ -30,8 +30,17 @@ class PointSegmenter(Loadable):
     The outputs of three blocks (ACT, appendix; after PointNet++'s feature propagation) are normed, joined, and
     interpolated from the patch centres to all points; their maximum and mean over the patches describe the cloud.
 
-    Keys: ``num_classes``; ``num_categories``, 0 where there is one kind of cloud; ``taps``, the blocks, from 1, whose
-    outputs are used; the others as in PointTransformer.
+    Keys:
+        num_classes: classes of points.
+        num_categories: categories of objects; 0 where there is one kind of cloud.
+        embed_dim: width of the Transformer.
+        depth: blocks of the Transformer.
+        num_heads: heads of attention.
+        drop_path_rate: of the last block; it rises linearly from 0.
+        encoder_dims: width of the patch encoder.
+        group_size: points a patch.
+        num_group: patches a cloud.
+        taps: the blocks, from 1, whose outputs are used.
     """
 
     # a pretrained student lacks what follows the encoder; its own further parts may be left over

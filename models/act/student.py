@@ -10,7 +10,9 @@ class Student(Section):
     """``model.transformer_config``: the Transformer that learns.
 
     Keys:
-        embed_dim, depth, num_heads: its width, blocks, and heads of attention.
+        embed_dim: its width.
+        depth: its blocks.
+        num_heads: heads of attention.
         drop_path_rate: of the last block; it rises linearly from 0.
         encoder_dims: not used, but published files give it: the patch encoder is as wide as the teacher's.
         cls_dim: width of the contrastive head.

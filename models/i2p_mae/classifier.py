@@ -17,8 +17,18 @@ from utils.schema import Fraction, PositiveInt
 class HierarchicalClassifier(Loadable):
     """Coarsest tokens → norm → pooling → three-layer head; attention is local in every scale.
 
-    Keys: as in I2P_MAE; ``cls_dim``, the number of classes; ``smooth``, see ``smoothed_cross_entropy``. Subclasses
-    differ in pooling: what ``pool`` makes of the tokens, and ``pooled``, how many times as wide it is.
+    Subclasses differ in pooling: what ``pool`` makes of the tokens, and ``pooled``, how many times as wide it is.
+
+    Keys:
+        group_sizes: points a patch of the finest scale, then tokens that are merged into one.
+        num_groups: tokens of each scale.
+        encoder_depths: blocks of each scale.
+        encoder_dims: width of each scale.
+        local_radius: how far attention reaches in each scale, in the unit of the clouds; 0 for everywhere.
+        drop_path_rate: of the last block; it rises linearly from 0 over all scales.
+        num_heads: heads of attention.
+        cls_dim: classes; null stands for as many as the data's folders tell.
+        smooth: share of a label that the other classes have in training.
     """
 
     # a pretrained model lacks norm and head; what it has for reconstruction may be left over

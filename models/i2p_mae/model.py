@@ -43,19 +43,25 @@ class NormedEncoder(HierarchicalEncoder):
 class I2P_MAE(Loadable):
     """Reconstruct masked patches in 3D and, from visible ones, what an image model sees of them (I2P-MAE, section 3).
 
+    The image model is frozen and no part of the state dict, the parameters or the modules.
+
     Keys:
-        num_groups, group_sizes, encoder_depths, encoder_dims, local_radius: one number a scale, finest first; see
-            ``group_scales`` and ``HierarchicalEncoder``.
-        decoder_depths, decoder_dims, decoder_up_blocks: one number a decoded scale, coarsest first; ``up_blocks`` are
-            the layers after each propagation to a finer scale.
+        group_sizes: points a patch of the finest scale, then tokens that are merged into one.
+        num_groups: tokens of each scale.
+        encoder_depths: blocks of each scale.
+        encoder_dims: width of each scale.
+        local_radius: how far attention reaches in each scale, in the unit of the clouds; 0 for everywhere.
+        decoder_depths: blocks of each decoded scale.
+        decoder_dims: width of each decoded scale.
+        decoder_up_blocks: layers after each propagation to a finer scale.
+        drop_path_rate: of the last block; it rises linearly from 0 over all scales.
+        num_heads: heads of attention.
         mask_ratio: of the coarsest tokens, masked.
         mask_type: ``guided`` by the image model's attention, or without it ``rand`` or ``block``.
         loss_2d: visible tokens predict image features as well; without it the image model only guides the mask, and
             where that is not guided either it is not needed and not built.
         first_token_visible: brings back what the published code does to masks; see ``inherit_masks``.
-        clip_config: the image model; see ``build_image_model``.
-
-    The image model is frozen and no part of the state dict, the parameters or the modules.
+        clip_config: the image model.
     """
 
     unused_weights = (r"clip_model\.",)
