@@ -211,6 +211,10 @@ def test_all_folds_and_going_on(run, command, monkeypatch):
     again = run(few_shot, *flags).out
     assert len(re.findall(r"Last +OA", again)) == 1
     assert again.splitlines()[-1] == out.splitlines()[-1]
+    result = json.loads((folder / "0" / "result.json").read_text())  # as earlier versions wrote it
+    result["of"]["config"] = json.dumps({**config, "max_epoch": 0, "total_bs": 4, "step_per_update": 1})
+    (folder / "0" / "result.json").write_text(json.dumps(result))
+    assert "Last  OA" not in run(few_shot, *flags).out
     err = run(few_shot, *flags, "model.depth=1", status=2).err
     assert re.search(r"0/result.json is the result of another config: choose another --exp_name", err)
     assert "--fold is for main.py; here give --folds" in run(few_shot, *flags, "--fold", 1, status=2).err

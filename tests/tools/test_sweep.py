@@ -101,3 +101,22 @@ def test_a_failing_run_is_named_and_the_others_go_on(command, write, capsys):
 def test_wrong_files(write, change, message):
     with pytest.raises(ConfigError, match=message):
         sweep.main(write(**change))
+
+
+def test_a_run_of_an_earlier_version_is_looked_up(command, write, capsys):
+    """Its config.yaml holds the keys that were given alone."""
+    argv = write(seeds=[0], grid={"model.depth": [1]})
+    sweep.main(argv)
+    saved = command.folder / "out" / "finetune" / "cfgs" / "losses" / "depth=1" / "seed0" / "config.yaml"
+    assert yaml.safe_load(saved.read_text())["model"]["transfer_type"] == "full"
+    given = yaml.safe_load((command.folder / "cfgs" / "finetune.yaml").read_text())
+    given["model"]["depth"], given["step_per_update"] = 1, 1
+    saved.write_text(yaml.safe_dump(given))
+    capsys.readouterr()
+    sweep.main(argv)
+    assert "Epoch" not in capsys.readouterr().out
+    given["model"]["transfer_type"] = "mlp-3"
+    saved.write_text(yaml.safe_dump(given))
+    with pytest.raises(SystemExit):
+        sweep.main(argv)
+    assert "holds a run of another config" in capsys.readouterr().err
