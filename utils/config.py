@@ -66,10 +66,20 @@ def load_section(path, overrides=()):
     for override in overrides:
         _override(config, override)
     try:
+        _check_texts(config)
         _replace_svm(config.get("dataset"))
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
     return config
+
+
+def _check_texts(value):
+    """Raise ConfigError where a key is no text: YAML reads ``on:`` as true and ``1:`` as a number."""
+    for key in value if isinstance(value, dict) else ():
+        if not isinstance(key, str):
+            raise ConfigError(f"key {key} is not a text; write it in quotes")
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _check_texts(inner)
 
 
 def _replace_svm(splits):

@@ -5,6 +5,8 @@ from typing import Any, Literal
 from models.act.prompted_dvae import without_weights
 from models.build import MODELS, build_model_from_cfg
 from utils.checkpoint import load_model, read_weights
+from utils.errors import ConfigError, nearest
+from utils.registry import schema_of
 from utils.schema import NonNegativeInt, Section
 
 PATH = "model.dvae_config"
@@ -32,8 +34,13 @@ class Teacher(Section, extra="allow"):
 
     @property
     def autoencoder(self) -> dict[str, Any]:
-        """The config section of the autoencoder."""
-        return {"NAME": self.NAME, **(self.model_extra or {})}
+        """The config section of the autoencoder; ConfigError for a key that is neither its nor the teacher's."""
+        section = self.model_extra or {}
+        known = [*schema_of(MODELS.get(self.NAME)).model_fields, *type(self).model_fields]
+        for key in section:
+            if key not in known:
+                raise ConfigError(f"unknown key '{PATH}.{key}'{nearest(key, known)}")
+        return {"NAME": self.NAME, **section}
 
     def resolved(self, path: str = "") -> dict[str, Any]:
         """Return all keys with the defaults of the autoencoder's class, too."""

@@ -63,6 +63,8 @@ def test_nested_sections_and_the_teacher_too(command):
     ("finetune", "dataset.val.others.sizes=9", r"unknown key 'dataset.val.sizes' \(did you mean 'size'\?\)"),
     ("pretrain", "model.dvae_config.num_tokens=0", "pretrain.yaml: model.dvae_config.num_tokens is 0; it must be"),
     ("pretrain", "model.dvae_config.teacher_mode=trian", r"mode 'trian' is not one of eval, train \(did you mean 'tr"),
+    ("pretrain", "model.dvae_config.teacher_code=soft", r"teacher_code' \(did you mean 'teacher_codes'\?\)"),
+    ("pretrain", "model.dvae_config.visual_embed_kwargs={1: 2}", "pretrain.yaml: key 1 is not a text; write it in qu"),
     ("pretrain", "model.transformer_config=3", "model.transformer_config is 3; it must be a section of embed_dim, "),
     ("autoencoder", "model.num_group=null", "model.num_group is None; it must be a whole number of at least 1"),
     ("autoencoder", "model.code_noise=.nan", "model.code_noise is nan; it must be a number of at least 0"),
