@@ -3,7 +3,7 @@ import re
 import types
 import typing
 from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import pydantic
 from annotated_types import Len, MaxLen, MinLen
@@ -11,6 +11,7 @@ from annotated_types import Len, MaxLen, MinLen
 from utils.errors import ConfigError, nearest
 from utils.schema import Because, OneOf, PathLike, Section
 
+Checked = TypeVar("Checked", bound=Section)
 UNKNOWN = ("extra_forbidden", "invalid_key")
 LONGEST = 200  # of a value in a message
 LIMITS = ("ge", "gt", "le", "lt", "multiple_of")
@@ -18,7 +19,7 @@ NOUNS = {int: ("a whole number", "whole numbers"), float: ("a number", "numbers"
          str: ("a text", "texts"), dict: ("a section of keys", "sections of keys"), type(None): ("null", "null")}
 
 
-def check(schema: type[Section], given: Any, path: str = "") -> Section:
+def check(schema: type[Checked], given: Any, path: str = "") -> Checked:
     """Return the section ``given``, which stands at ``path`` of a config, as a ``schema``.
 
     Raises ConfigError for an unknown key, a missing one, or a value of another type or range, in this order.
@@ -28,34 +29,37 @@ def check(schema: type[Section], given: Any, path: str = "") -> Section:
     except pydantic.ValidationError as error:
         errors = error.errors(include_url=False, include_context=False)
         first = min(errors, key=lambda entry: 0 if entry["type"] in UNKNOWN else 1 if entry["type"] == "missing" else 2)
-        raise ConfigError(_explain(schema, given, first, path)) from None
+        raise ConfigError(_explain(schema, given, first["type"], list(first["loc"]), path)) from None
 
 
-def _explain(schema: type[Section], given: Any, error: Any, path: str) -> str:
-    """Return one line about the ``error`` that pydantic reports."""
-    location = list(error["loc"])
-    field = None
-    while location and (entry := fields_of(schema).get(location[0])) is not None:
-        field, key = entry, location.pop(0)
-        path = f"{path}.{key}" if path else key
-        if error["type"] == "missing" and not location:
-            return f"key '{_first_required(field, path)}' is missing"
-        given = given.get(key) if isinstance(given, dict) else given
+def _explain(schema: type[Section], given: Any, kind: str, location: list, path: str) -> str:
+    """Return one line about what pydantic calls an error of a ``kind`` at a ``location``."""
+    fields, field = fields_of(schema), None
+    while location and location[0] in fields:  # what follows the last key is of lists and unions
+        field, key = fields[location[0]], location.pop(0)
+        path = _join(path, key)
+        given = given.get(key) if isinstance(given, dict) else None
         section = section_of(field)
-        if section is None:
-            break
-        schema = section
-    if error["type"] in UNKNOWN and location and (field is None or section_of(field) is not None):
-        key = location[-1]
-        return f"unknown key '{path}.{key}'{nearest(key, fields_of(schema))}" if path else (
-            f"unknown key '{key}'{nearest(key, fields_of(schema))}")
-    annotation = schema if field is None else annotation_of(field)
-    value = repr(given) if len(repr(given)) <= LONGEST else f"{repr(given)[:LONGEST]} …"
+        fields = fields_of(section) if section else {}
+    if kind == "missing" and field is not None:
+        return f"key '{_first_required(field, path)}' is missing"
+    if kind in UNKNOWN and location and fields:
+        return f"unknown key '{_join(path, location[0])}'{nearest(location[0], fields)}"
+    return _wrong_value(schema if field is None else annotation_of(field), given, path)
+
+
+def _join(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
+
+
+def _wrong_value(annotation: Any, given: Any, path: str) -> str:
+    """Return one line about a value that is not of a type."""
     choices = choices_of(annotation)
     if len(choices) > 1 and isinstance(given, str):
-        match = nearest(given, choices) if nearest(given, choices).startswith(" (did") else ""
-        return f"{path} '{given}' is not one of {', '.join(map(str, choices))}{match}"
-    wanted = describe(annotation)
+        match = nearest(given, choices)
+        return f"{path} '{given}' is not one of {', '.join(choices)}{match if match.startswith(' (did') else ''}"
+    value, wanted = repr(given), describe(annotation)
+    value = value if len(value) <= LONGEST else f"{value[:LONGEST]} …"
     single = isinstance(given, (str, int, float)) and re.match(r"a (non-empty )?list of (?!\d)", wanted)
     return f"{path} is {value}; it must be {wanted}{f', as in [{given}]' if single else ''}"
 

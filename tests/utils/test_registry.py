@@ -1,7 +1,8 @@
 import pytest
 
 from utils.errors import ConfigError
-from utils.registry import Registry
+from utils.registry import Registry, schema_of
+from utils.schema import PositiveInt
 
 THINGS = Registry("thing")
 
@@ -14,7 +15,7 @@ class Box:
 
 @THINGS.register
 class DeepBox(Box):
-    def __init__(self, *, depth=1, **box):
+    def __init__(self, *, depth: PositiveInt = 1, **box):
         super().__init__(**box)
         self.depth = depth
 
@@ -28,7 +29,21 @@ def test_keys_of_the_parent_are_known():
     assert (box.size, box.depth) == ((3, 2), 4)
 
 
+def test_every_key_has_its_value():
+    assert THINGS.resolve({"NAME": "DeepBox", "width": 3}, "thing") == {
+        "NAME": "DeepBox", "width": 3, "height": 2, "depth": 1}
+
+
+def test_a_signature_becomes_a_schema_once():
+    assert schema_of(Box) is schema_of(Box)
+    assert list(schema_of(DeepBox).model_fields) == ["width", "height", "depth"]
+    assert THINGS.takes("DeepBox", "height")
+    assert not THINGS.takes("Box", "depth")
+
+
 @pytest.mark.parametrize(("config", "message"), [
+    ({"NAME": "DeepBox", "width": 1, "depth": 0}, "thing.depth is 0; it must be a whole number of at least 1"),
+    ({"NAME": ["Box"]}, r"unknown thing '\['Box'\]' \(did you mean 'Box'\?\)"),
     ({"NAME": "Bok", "width": 1}, r"unknown thing 'Bok' \(did you mean 'Box'\?\)"),
     ({"width": 1}, "key 'thing.NAME' is missing"),
     ({"NAME": "Box"}, "key 'thing.width' is missing"),
