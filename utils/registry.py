@@ -28,7 +28,7 @@ class Registry:
         self.classes[cls.__name__] = cls
         return cls
 
-    def get(self, name: str) -> type:
+    def get(self, name: Any) -> type:
         """Return the class called ``name``; ConfigError names the nearest one that exists."""
         if not isinstance(name, str) or name not in self.classes:
             raise ConfigError(f"unknown {self.kind} '{name}'{nearest(name, self.classes)}")

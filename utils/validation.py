@@ -144,7 +144,7 @@ def _length(metadata: Iterable) -> str:
     return "non-empty list of " if least else "list of "
 
 
-def _range(limits: dict[str, float], plural: bool) -> str:
+def _range(limits: dict[str, Any], plural: bool) -> str:
     """Return the limits of a number in words."""
     noun = "multiples" if plural else "a multiple"
     multiple = f", {noun} of {limits['multiple_of']}" if "multiple_of" in limits else ""
