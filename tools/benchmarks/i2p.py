@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from extensions.ops import furthest_point_sample, knn
+from models.build import build_model_from_cfg
 from models.i2p_mae.encoder import OUTSIDE
 from models.i2p_mae.model import I2P_MAE, chamfer_l2
 from models.i2p_mae.projection import MEAN, SIZE, STD, VIEWS
@@ -23,7 +24,7 @@ IMAGE_MODEL = {}  # … and of timm's builder of the image model
 def measure_i2p(args, device):
     """Return the times of a training step, batched and looped, and of the image model alone, which both contain."""
     keys = {"visual_encoder": args.encoder, "feat_dim": args.feat_dim, "pretrained": False, "kwargs": IMAGE_MODEL}
-    model = I2P_MAE(clip_config=keys, **MODEL).to(device).train()
+    model = build_model_from_cfg({"NAME": "I2P_MAE", "clip_config": keys, **MODEL}).to(device).train()
     points = surfaces(args.batch, POINTS, device)
 
     dtype = AMP_DTYPES.get(args.amp)
