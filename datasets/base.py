@@ -6,7 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets.clouds import normalize
-from utils.schema import OneOf, PositiveInt
+from utils.key_types import OneOf, PositiveInt
 
 SUBSETS = {"train": "train", "test": "test", "val": "test"}
 Subset = Annotated[str, OneOf(SUBSETS)]

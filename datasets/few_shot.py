@@ -8,7 +8,7 @@ from datasets.build import DATASETS
 from datasets.clouds import check_cloud
 from datasets.io.safe_pickle import load_pickle, whole_number
 from utils.errors import ConfigError, DataError
-from utils.schema import NonNegativeInt, PathLike, PositiveInt
+from utils.key_types import NonNegativeInt, PathLike, PositiveInt
 
 
 def fold_path(folder, way, shot, fold):

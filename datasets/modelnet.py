@@ -17,7 +17,7 @@ from extensions.ops import furthest_point_sample
 from utils import text
 from utils.errors import ConfigError, DataError
 from utils.files import replacing, why_not_writable
-from utils.schema import PathLike, PositiveInt
+from utils.key_types import PathLike, PositiveInt
 
 ADVICE = "see 'ModelNet' in DATASET.md for the folders and where to get them"
 

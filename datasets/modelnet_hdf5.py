@@ -10,7 +10,7 @@ from datasets.h5_clouds import H5Clouds
 from datasets.io.folders import files_in
 from datasets.io.lists import read_lines
 from utils.errors import ConfigError, DataError
-from utils.schema import PathLike, PositiveInt
+from utils.key_types import PathLike, PositiveInt
 
 ADVICE = "see 'modelnet40_ply_hdf5_2048' in DATASET.md for the folder and where to get it"
 

@@ -13,7 +13,7 @@ from datasets.io.folders import files_in, subfolders
 from datasets.io.point_files import FORMATS, read_points
 from utils.errors import ConfigError, DataError
 from utils.files import replacing
-from utils.schema import Axis, NonNegativeInt, PathLike, PositiveInt, ProperFraction
+from utils.key_types import Axis, NonNegativeInt, PathLike, PositiveInt, ProperFraction
 
 SUBSETS = ("train", "test")
 

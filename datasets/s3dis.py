@@ -14,7 +14,7 @@ from datasets.build import DATASETS
 from datasets.io.folders import files_in
 from datasets.s3dis_room import Room
 from utils.errors import DataError
-from utils.schema import PathLike, PositiveFloat, PositiveInt
+from utils.key_types import PathLike, PositiveFloat, PositiveInt
 
 CLASS_NAMES = ("ceiling", "floor", "wall", "beam", "column", "window", "door", "table", "chair", "sofa", "bookcase",
                "board", "clutter")

@@ -8,7 +8,7 @@ from datasets.base import Subset
 from datasets.build import DATASETS
 from datasets.h5_clouds import H5Clouds
 from utils.errors import ConfigError
-from utils.schema import OneOf, PathLike, PositiveInt
+from utils.key_types import OneOf, PathLike, PositiveInt
 
 CLASS_NAMES = ("bag", "bin", "box", "cabinet", "chair", "desk", "display", "door", "shelf", "table", "bed", "pillow",
                "sink", "sofa", "toilet")

@@ -14,7 +14,7 @@ from datasets.io.folders import has_suffix
 from datasets.io.lists import absent_files, listed_path, read_lines
 from datasets.shapenet_categories import NAMES
 from utils.errors import DataError
-from utils.schema import Axis, PathLike, PositiveInt
+from utils.key_types import Axis, PathLike, PositiveInt
 
 ADVICE = "see 'ShapeNet-55' in DATASET.md for the folders and where to get them"
 

@@ -12,7 +12,7 @@ from datasets.build import DATASETS
 from datasets.clouds import normalize
 from datasets.io.lists import listed_path, read_lines, refuse_absent
 from utils.errors import DataError
-from utils.schema import PathLike, PositiveInt
+from utils.key_types import PathLike, PositiveInt
 from utils.text import parse_json, read_text
 
 ADVICE = "see 'ShapeNetPart' in DATASET.md for the folders and where to get them"

@@ -7,7 +7,7 @@ from datasets.build import DATASETS
 from datasets.clouds import normalize
 from datasets.procedural.objects import RECIPES
 from datasets.procedural.primitives import rotation, sample_parts
-from utils.schema import NonNegativeInt, PositiveInt
+from utils.key_types import NonNegativeInt, PositiveInt
 
 SIZES = {"train": 1200, "test": 400}
 SPARE = 2  # clouds hold this many times npoints; training draws others each epoch

@@ -20,9 +20,10 @@ from datasets import DATASETS  # noqa: E402 - the script's folder is on the path
 from models import MODELS  # noqa: E402
 from utils.command import run_command  # noqa: E402
 from utils.config import replace_text  # noqa: E402
+from utils.key_types import ABSENT, Section  # noqa: E402
 from utils.parser import ArgumentParser  # noqa: E402
 from utils.registry import Registry, schema_of  # noqa: E402
-from utils.schema import ABSENT, Config, Named, Section  # noqa: E402
+from utils.schema import Config, Named  # noqa: E402
 from utils.validation import annotation_of, describe, fields_of, section_of  # noqa: E402
 
 PAGE = ROOT / "docs" / "configs.md"

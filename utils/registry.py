@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import pydantic
 
 from utils.errors import ConfigError, nearest
-from utils.schema import Section
+from utils.key_types import Section
 from utils.validation import check
 
 Class = TypeVar("Class")

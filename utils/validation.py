@@ -9,7 +9,7 @@ import pydantic
 from annotated_types import Len, MaxLen, MinLen
 
 from utils.errors import ConfigError, nearest
-from utils.schema import Because, OneOf, PathLike, Section
+from utils.key_types import Because, OneOf, PathLike, Section
 
 Checked = TypeVar("Checked", bound=Section)
 UNKNOWN = ("extra_forbidden", "invalid_key")

@@ -11,7 +11,7 @@ from models.layers.heads import build_head
 from models.layers.init import init_truncated_normal
 from models.layers.patches import PatchEncoder, group
 from utils.errors import ConfigError
-from utils.schema import Fraction, OneOf, PositiveInt
+from utils.key_types import Fraction, OneOf, PositiveInt
 from utils.weight_names import BESIDE_ENCODER, ENCODERS
 
 # a parameter trains under a transfer type if its name contains one of these; as published, "cls" is in the head's name

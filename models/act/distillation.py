@@ -19,7 +19,7 @@ from models.losses import DISTILLATION_LOSSES
 from models.masking import MASKS, make_mask
 from utils.distributed import std_all
 from utils.errors import ConfigError
-from utils.schema import Because, FractionBelowOne, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt
+from utils.key_types import Because, FractionBelowOne, NonNegativeFloat, NonNegativeInt, OneOf, PositiveInt
 
 
 class MaskedStudent(Student):

@@ -15,7 +15,7 @@ from models.layers.patches import PatchEncoder, group
 from models.losses import code_kl, reconstruction_loss
 from utils.distributed import gather_batch
 from utils.errors import ConfigError
-from utils.schema import Because, Listed, NonNegativeFloat, PositiveInt
+from utils.key_types import Because, Listed, NonNegativeFloat, PositiveInt
 
 MultipleOfFour = Annotated[PositiveInt, MultipleOf(4)]
 GraphWidths = Annotated[Listed[MultipleOfFour], Len(5, 5), Because("of five layers whose norms have 4 groups")]

@@ -14,7 +14,7 @@ from models.interface import Loadable
 from models.layers.patches import gather, group
 from utils.distributed import gather_batch, mean_all
 from utils.errors import ConfigError
-from utils.schema import Because, Fraction, Listed, PositiveFloat, PositiveInt, ProperFraction
+from utils.key_types import Because, Fraction, Listed, PositiveFloat, PositiveInt, ProperFraction
 
 LowestAndHighest = Annotated[Listed[ProperFraction], Len(2, 2), Because("the lowest and the highest share")]
 

@@ -11,7 +11,7 @@ from models.build import MODELS
 from models.foundation import Prompts, build_language, build_vision
 from models.layers.patches import position_mlp
 from utils.errors import ConfigError
-from utils.schema import NonNegativeInt, PositiveInt
+from utils.key_types import NonNegativeInt, PositiveInt
 
 
 @MODELS.register

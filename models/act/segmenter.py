@@ -16,7 +16,7 @@ from models.layers.pointwise import norm_relu, pointwise, pointwise_split
 from models.layers.transformer import TransformerEncoder
 from utils.distributed import mean_all
 from utils.errors import ConfigError
-from utils.schema import Fraction, Listed, NonNegativeInt, PositiveInt
+from utils.key_types import Fraction, Listed, NonNegativeInt, PositiveInt
 from utils.weight_names import BESIDE_ENCODER, CLASS_TOKEN, ENCODERS
 
 PROPAGATION_WIDTH = 1024  # of a point's features

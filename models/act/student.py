@@ -1,7 +1,7 @@
 """The config section of a student that learns from masked clouds."""
 from typing import Any
 
-from utils.schema import Fraction, PositiveInt, Section
+from utils.key_types import Fraction, PositiveInt, Section
 
 ENCODER_KEYS = ("embed_dim", "depth", "num_heads", "drop_path_rate", "cls_dim")
 

@@ -6,8 +6,8 @@ from models.act.prompted_dvae import without_weights
 from models.build import MODELS, build_model_from_cfg
 from utils.checkpoint import load_model, read_weights
 from utils.errors import ConfigError, nearest
+from utils.key_types import NonNegativeInt, Section
 from utils.registry import schema_of
-from utils.schema import NonNegativeInt, Section
 
 PATH = "model.dvae_config"
 

@@ -11,7 +11,7 @@ from models.interface import Loadable
 from models.layers.heads import build_head
 from models.layers.init import init_truncated_normal
 from utils.errors import ConfigError
-from utils.schema import Fraction, PositiveInt
+from utils.key_types import Fraction, PositiveInt
 
 
 class HierarchicalClassifier(Loadable):

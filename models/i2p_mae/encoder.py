@@ -10,7 +10,7 @@ from models.layers.patches import PatchEncoder, gather, group, position_mlp
 from models.layers.pointwise import pointwise
 from models.layers.transformer import TransformerEncoder
 from utils.errors import ConfigError
-from utils.schema import Because, Listed, NonNegativeFloat, PositiveInt
+from utils.key_types import Because, Listed, NonNegativeFloat, PositiveInt
 
 OUTSIDE = -1e5  # added to the attention score of a token that must not be seen
 

@@ -8,7 +8,7 @@ from models.foundation.vision import CLIP_TOWERS, VisionTransformer
 from models.foundation.weights import Keys, create_pretrained
 from models.i2p_mae.projection import SIZE
 from utils.errors import ConfigError
-from utils.schema import PositiveInt, Section
+from utils.key_types import PositiveInt, Section
 
 KEYS = Keys(*(f"model.clip_config.{key}" for key in ("visual_encoder", "pretrained", "kwargs")))
 PARTS = ("patch_embed.", "cls_token", "reg_token", "dist_token", "pos_embed", "norm_pre.", "blocks.", "norm.",

@@ -26,7 +26,7 @@ from models.layers.pointwise import pointwise
 from models.masking import MASKS, guided_mask, make_mask
 from utils.distributed import mean_all
 from utils.errors import ConfigError
-from utils.schema import Because, Fraction, Listed, NonNegativeInt, OneOf, PositiveInt, ProperFraction
+from utils.key_types import Because, Fraction, Listed, NonNegativeInt, OneOf, PositiveInt, ProperFraction
 
 Stages = Annotated[Listed[NonNegativeInt], Because("one for each decoded scale, coarsest first")]
 

@@ -1,8 +1,8 @@
 import pytest
 
 from utils.errors import ConfigError
+from utils.key_types import PositiveInt
 from utils.registry import Registry, schema_of
-from utils.schema import PositiveInt
 
 THINGS = Registry("thing")
 

@@ -6,7 +6,7 @@ from annotated_types import Ge, Le, Len, MinLen, MultipleOf
 from easydict import EasyDict
 
 from utils.errors import ConfigError
-from utils.schema import (
+from utils.key_types import (
     Because,
     Fraction,
     FractionAboveZero,
