@@ -67,11 +67,10 @@ def identity_of(args):
 def resolved(text, path):
     """Return the config that a result was of, with the defaults that results of earlier versions do not hold."""
     from tools.engine.resolve import resolve
-    from utils.schema import TrainingConfig
 
     try:
         given = json.loads(text) if isinstance(text, str) else text
-        return plain(resolve(checked(given, TrainingConfig), path))
+        return plain(resolve(checked(given), path))
     except (ConfigError, ValueError) as error:
         raise DataError(f"{path} is damaged ({error}): remove it, and the fold is run again") from error
 

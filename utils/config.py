@@ -42,22 +42,22 @@ def load_config(path, overrides=()):
     set. The defaults of the sections at the top are filled in; what ``model`` and the data sets hold is checked by
     their classes. Raises ConfigError naming the file, the key and the nearest valid one.
     """
-    from utils import schema  # pydantic takes a while to import
-
-    config = load_section(path, overrides)
-    splits = config.get("dataset")
-    probes_alone = isinstance(splits, dict) and "extra_train" in splits and "train" not in splits
+    given = load_section(path, overrides)
     try:
-        return checked(config, schema.Config if probes_alone else schema.TrainingConfig)
+        config = checked(given)
     except ConfigError as error:
         raise ConfigError(f"{path}: {error}") from None
+    if "train" in config.dataset or "extra_train" not in config.dataset:
+        require_for_training(config, path)  # otherwise it is for probing alone
+    return config
 
 
-def checked(config, schema):
-    """Return ``config`` as an EasyDict with every default of ``schema``; ConfigError where it does not fit."""
+def checked(config: dict) -> EasyDict:
+    """Return ``config`` as an EasyDict with every default of ``schema.Config``; ConfigError where it does not fit."""
+    from utils.schema import Config  # pydantic takes a while to import
     from utils.validation import check
 
-    return EasyDict(check(schema, config).resolved())
+    return EasyDict(check(Config, config).resolved())
 
 
 def load_section(path, overrides=()):
@@ -236,12 +236,13 @@ def _override(config, text):
 
 def require_for_training(config: dict, path: str | os.PathLike) -> None:
     """Raise ConfigError where ``config``, of the file ``path``, lacks what training needs."""
-    from utils.schema import TrainingConfig
+    from utils.schema import TRAINING, Config
+    from utils.validation import first_missing
 
-    try:
-        checked(config, TrainingConfig)
-    except ConfigError as error:
-        raise ConfigError(f"{path}: {error}; training needs it") from None
+    for key in TRAINING:
+        missing = first_missing(Config, config, key)
+        if missing:
+            raise ConfigError(f"{path}: key '{missing}' is missing; training needs it")
 
 
 def plain(config):

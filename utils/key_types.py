@@ -7,7 +7,7 @@ import dataclasses
 import enum
 import pathlib
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, cast
 
 import pydantic
 from annotated_types import Ge, Gt, Le, Lt
@@ -70,7 +70,8 @@ class Section(pydantic.BaseModel):
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: pydantic.GetCoreSchemaHandler) -> CoreSchema:
-        return {**handler(source), "strict": False}  # a section is given as a dict; its values stay strict
+        # a section is given as a dict; its values stay strict
+        return cast(CoreSchema, {**handler(source), "strict": False})
 
     @pydantic.model_validator(mode="before")
     @classmethod

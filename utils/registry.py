@@ -38,7 +38,7 @@ class Registry:
         """Return whether the class called ``name`` has the config key ``key``."""
         return key in schema_of(self.get(name)).model_fields
 
-    def build(self, config: dict, section: str) -> Any:
+    def build(self, config: dict[str, Any], section: str) -> Any:
         """Build the class that ``config['NAME']`` names from the other keys of ``config``.
 
         ``section`` is where ``config`` stands in the file (``model``, ``dataset.train``), for error messages.
@@ -46,12 +46,12 @@ class Registry:
         cls, keys = self._checked(config, section)
         return cls(**keys.keywords())
 
-    def resolve(self, config: dict, section: str) -> dict[str, Any]:
+    def resolve(self, config: dict[str, Any], section: str) -> dict[str, Any]:
         """Return the keys of ``config``, checked, with the default of every key that it leaves out."""
         cls, keys = self._checked(config, section)
         return {"NAME": cls.__name__, **keys.resolved(section)}
 
-    def _checked(self, config: dict, section: str) -> tuple[type, Section]:
+    def _checked(self, config: dict[str, Any], section: str) -> tuple[type, Section]:
         """Return the class that ``config['NAME']`` names and its keys."""
         if "NAME" not in config:
             raise ConfigError(f"key '{section}.NAME' is missing; it names a {self.kind}: {', '.join(self.classes)}")

@@ -100,12 +100,6 @@ class Splits(Section):
     extra_train: Split = ABSENT
 
 
-class TrainingSplits(Splits):
-    """The data of a training."""
-
-    train: Split
-
-
 class Named(Section, extra="allow"):
     """A section whose keys are those of the class that it names.
 
@@ -209,10 +203,4 @@ class Config(Section):
     probe: Probe = Probe()
 
 
-class TrainingConfig(Config):
-    """The keys of a config file that a training can start from."""
-
-    optimizer: Optimizer
-    scheduler: Scheduler
-    dataset: TrainingSplits
-    max_epoch: NonNegativeInt
+TRAINING = ("optimizer", "scheduler", "dataset.train", "max_epoch")  # what a training needs of them

@@ -15,8 +15,9 @@ Checked = TypeVar("Checked", bound=Section)
 UNKNOWN = ("extra_forbidden", "invalid_key")
 LONGEST = 200  # of a value in a message
 LIMITS = ("ge", "gt", "le", "lt", "multiple_of")
-NOUNS = {int: ("a whole number", "whole numbers"), float: ("a number", "numbers"), bool: ("true or false",) * 2,
-         str: ("a text", "texts"), dict: ("a section of keys", "sections of keys"), type(None): ("null", "null")}
+NOUNS: dict[Any, tuple[str, str]] = {
+    int: ("a whole number", "whole numbers"), float: ("a number", "numbers"), bool: ("true or false", "true or false"),
+    str: ("a text", "texts"), dict: ("a section of keys", "sections of keys"), type(None): ("null", "null")}
 
 
 def check(schema: type[Checked], given: Any, path: str = "") -> Checked:
@@ -32,7 +33,7 @@ def check(schema: type[Checked], given: Any, path: str = "") -> Checked:
         raise ConfigError(_explain(schema, given, first["type"], list(first["loc"]), path)) from None
 
 
-def _explain(schema: type[Section], given: Any, kind: str, location: list, path: str) -> str:
+def _explain(schema: type[Section], given: Any, kind: str, location: list[Any], path: str) -> str:
     """Return one line about what pydantic calls an error of a ``kind`` at a ``location``."""
     fields, field = fields_of(schema), None
     while location and location[0] in fields:  # what follows the last key is of lists and unions
@@ -80,6 +81,17 @@ def section_of(field: pydantic.fields.FieldInfo) -> type[Section] | None:
     return kind if isinstance(kind, type) and issubclass(kind, Section) else None
 
 
+def first_missing(schema: type[Section], given: dict[str, Any], path: str) -> str | None:
+    """Return the path of the first key that must be given if the key at ``path`` is absent, None if it is there."""
+    section: Any = given
+    for key in path.split("."):
+        field = fields_of(schema)[key]
+        if key not in section:
+            return _first_required(field, path)
+        section, schema = section[key], section_of(field) or schema
+    return None
+
+
 def _first_required(field: pydantic.fields.FieldInfo, path: str) -> str:
     """Return the path of the first key that must be given for ``field``, which stands at ``path``."""
     section = section_of(field)
@@ -89,9 +101,12 @@ def _first_required(field: pydantic.fields.FieldInfo, path: str) -> str:
     return path
 
 
-def choices_of(annotation: Any) -> tuple:
+def choices_of(annotation: Any) -> tuple[Any, ...]:
     """Return the choices of a type that consists of some, none for others."""
-    annotation, metadata = _parts(annotation)
+    return _choices(*_parts(annotation))
+
+
+def _choices(annotation: Any, metadata: list[Any]) -> tuple[Any, ...]:
     tables = [tuple(entry.table) for entry in metadata if isinstance(entry, OneOf)]
     if tables:
         return tables[0]
@@ -108,8 +123,8 @@ def describe(annotation: Any, plural: bool = False) -> str:
     return _kind(annotation, metadata, plural) + "".join(reasons)
 
 
-def _kind(annotation: Any, metadata: list, plural: bool) -> str:
-    choices = choices_of(Annotated[(annotation, *metadata)] if metadata else annotation)
+def _kind(annotation: Any, metadata: list[Any], plural: bool) -> str:
+    choices = _choices(annotation, metadata)
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if choices and origin not in (typing.Union, types.UnionType):
         return f"one of {', '.join(map(str, choices))}" if len(choices) > 1 else str(choices[0])
@@ -127,7 +142,7 @@ def _kind(annotation: Any, metadata: list, plural: bool) -> str:
     return NOUNS.get(origin or annotation, ("a value", "values"))[plural] + _range(limits, plural)
 
 
-def _parts(annotation: Any) -> tuple[Any, list]:
+def _parts(annotation: Any) -> tuple[Any, list[Any]]:
     """Return a type without its metadata, and these."""
     if typing.get_origin(annotation) is Annotated:
         annotation, *metadata = typing.get_args(annotation)
@@ -135,7 +150,7 @@ def _parts(annotation: Any) -> tuple[Any, list]:
     return annotation, []
 
 
-def _length(metadata: Iterable) -> str:
+def _length(metadata: Iterable[Any]) -> str:
     """Return the beginning of a description of a list, as in ``list of 2``."""
     least = next((entry.min_length for entry in metadata if isinstance(entry, (Len, MinLen))), 0)
     most = next((entry.max_length for entry in metadata if isinstance(entry, (Len, MaxLen))), None)
