@@ -17,6 +17,7 @@ from tools import extract_features, predict
 from tools.tasks import probing
 from utils import checkpoint
 from utils.config import load_config, plain
+from utils.schema import Probe
 
 pytestmark = pytest.mark.slow
 
@@ -130,7 +131,7 @@ def test_a_linear_svc_takes_features_as_they_are(monkeypatch):
     seen = []
     monkeypatch.setattr(probing, "fit_probe", lambda estimator, *given, scaled: seen.append(
         (type(estimator).__name__, getattr(estimator, "kernel", None), scaled)) or (50.0, 1.0, False))
-    experiment = SimpleNamespace(config={"probe": {"svc_c": [0.01]}}, args=SimpleNamespace(seed=0),
+    experiment = SimpleNamespace(config=SimpleNamespace(probe=Probe(svc_c=[0.01])), args=SimpleNamespace(seed=0),
                                  log=SimpleNamespace(info=lambda *said: None))
     probing.report(experiment, (None, range(9)), None)
     assert seen == [("LinearSVC", None, True), ("LogisticRegression", None, True),
