@@ -28,7 +28,8 @@ def _beyond_emulation(item):
     return operator not in emulated.OPERATORS or elsewhere or item.originalname == "test_larger_sizes"
 
 
-@pytest.fixture(scope="session", autouse=True, params=["python", "compiled", "emulated"])
+# of a session's scope the last one would serve all tests that follow
+@pytest.fixture(scope="module", autouse=True, params=["python", "compiled", "emulated"])
 def backend(request):
     """Put the kernels in pure PyTorch or the emulated ones before the compiled ones, or leave those."""
     if request.param == "compiled":
