@@ -4,6 +4,9 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
+# one thread a process: threads that share cores wait for each other
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --maxprocesses 8 --dist loadfile
+
 .PHONY: help venv demo test check lint clean
 .DEFAULT_GOAL := help
 
@@ -15,11 +18,11 @@ venv: $(VENV)/.installed  ## make the virtual environment and install requiremen
 demo: $(VENV)/.installed  ## run both stages and fine-tuning on built-in shapes (some minutes on a CPU)
 	$(BIN)/python tools/demo.py
 
-test: $(VENV)/.installed-dev  ## run all tests
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev  ## run all tests, a process for each core
+	$(PYTEST)
 
 check: lint  ## check the style and run the quick tests (under two minutes)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.installed-dev  ## check the style
 	$(BIN)/ruff check .
